@@ -1,0 +1,1 @@
+"""The build host: freeze, ELF closure, kernel modules, tree, archive, self-check, command line."""

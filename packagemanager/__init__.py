@@ -1,0 +1,1 @@
+"""The package manager's place. Empty for now."""

@@ -1,0 +1,1 @@
+"""The pure part: states, events, the table, the journal's bytes and its three-copy store."""
