@@ -47,7 +47,7 @@ class ConfigError(BuildError):
         self.key = key
 
 
-class MissingFile(BuildError):
+class MissingFile(BuildError):  # noqa: N818 — the family already says Error; this says what
     """A program, library, module or firmware that the image needs is not in its source."""
 
     def __init__(self, message: str, hint: str = "", *, kind: str = "file", name: str = "") -> None:
