@@ -1,0 +1,93 @@
+"""The two decisions: why are we here (at every boot), and what does a look at the slot mean. Pure.
+
+Evidence and outcomes are gathered elsewhere (`recovery.evidence`, `recovery.actions`); here they only
+become events of the table. On the path of the ordinary boot: imports nothing of its own.
+"""
+
+from __future__ import annotations
+
+from statemachine.limits import CYCLES_MAX
+from statemachine.reasons import CODES
+from statemachine.record import Record
+from statemachine.table import BOOTABLE
+
+REQUESTS = (CODES["button-held"], CODES["recovery-on-command-line"], CODES["recovery-requested"])
+
+
+class Evidence:
+    """What a boot found out before it decided.
+
+    ``requested_by`` is a reason code of :data:`REQUESTS` or 0; ``reset_cause`` is ``"clean"``,
+    ``"watchdog"``, ``"panic"`` or ``"unknown"``.
+    """
+
+    __slots__ = ("journal_writable", "requested_by", "reset_cause")
+
+    def __init__(
+        self, journal_writable: bool = True, requested_by: int = 0, reset_cause: str = "clean"
+    ) -> None:
+        self.journal_writable = journal_writable
+        self.requested_by = requested_by
+        self.reset_cause = reset_cause
+
+
+def decide(record: Record, evidence: Evidence) -> tuple[str, int]:
+    """The event of this boot and its reason code."""
+    if not evidence.journal_writable:
+        return _uncounted(record, evidence), CODES["journal-unwritable"]
+    requested_by = evidence.requested_by or (CODES["recovery-requested"] if record.requested else 0)
+    if record.state not in BOOTABLE:
+        if record.state == "WAITING" and requested_by:
+            return "recovery_requested", requested_by
+        return "resumed", CODES["resumed"]
+    if record.attempts_left == 0:
+        return "attempts_exhausted", CODES["attempts-exhausted"]
+    if requested_by:
+        return "recovery_requested", requested_by
+    return "started", CODES["started"]
+
+
+def _uncounted(record: Record, evidence: Evidence) -> str:
+    """Nothing may be tried uncounted; a confirmed OS may start when the last reset was a clean one."""
+    if record.state == "CONFIRMED" and record.attempts_left > 0 and evidence.reset_cause == "clean":
+        return "uncounted_boot_allowed"
+    return "journal_unwritable"
+
+
+def judge(record: Record, outcome: str) -> tuple[str, int]:
+    """What a look at the slot means: the event and its reason code.
+
+    ``outcome`` is one of ``intact``, ``damaged``, ``unreadable``, ``kernel-mismatch`` and, for a
+    read-write slot, ``checked`` (file system in order).
+    """
+    verifies = outcome in ("intact", "checked")
+    if verifies and record.state != "SUSPECT":
+        return "slot_verified", CODES["slot-verified"]
+    if verifies and record.entered in REQUESTS and record.attempts_left > 0:
+        confirmed = record.confirmed == record.installed.digest
+        return ("verified_on_request" if confirmed else "verified_unconfirmed"), CODES["slot-verified"]
+    if record.cycles >= CYCLES_MAX and record.state != "JOURNAL_LOST":
+        return "repairs_exhausted", CODES["repairs-exhausted"]
+    return _JUDGEMENTS[outcome](record)
+
+
+def _judge_intact(record: Record) -> tuple[str, int]:
+    installed = record.installed.digest
+    if installed in record.tried or record.confirmed != installed:
+        return "verified_never_good", CODES["slot-failing"]
+    return "verified_but_failing", CODES["pristine"]
+
+
+def _judge_checked(record: Record) -> tuple[str, int]:
+    if record.cycles == 0:
+        return "filesystem_checked", CODES["filesystem-repaired"]
+    return "filesystem_failing", CODES["filesystem-failing"]
+
+
+_JUDGEMENTS = {
+    "intact": _judge_intact,
+    "damaged": lambda _record: ("frames_damaged", CODES["frames-damaged"]),
+    "unreadable": lambda _record: ("slot_unreadable", CODES["slot-unreadable"]),
+    "kernel-mismatch": lambda _record: ("kernel_mismatched", CODES["kernel-mismatch"]),
+    "checked": _judge_checked,
+}

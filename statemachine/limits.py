@@ -1,0 +1,8 @@
+"""Every bound of the state machine and its journal, with its unit in its name. Imports nothing."""
+
+BOOT_ATTEMPTS_DEFAULT = 3
+BOOT_ATTEMPTS_MAX = 15
+CYCLES_MAX = 4
+TRIED_IMAGES_MAX = 8
+TEXT_BYTES_MAX = 96
+RECORD_BODY_BYTES_MAX = 3072

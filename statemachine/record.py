@@ -1,0 +1,244 @@
+"""The record: everything the device has to remember, as one value and as bytes.
+
+Every record is a full snapshot, so nothing is lost when the journal's ring wraps. The bytes are fixed
+fields, then texts and digests with a length in front (docs/SPEC.md, "The record"). Any bytes decode to a
+record or to ``None``, never to an exception: what decodes obeys every bound of `statemachine.limits`.
+On the path of the ordinary boot: imports ``_struct`` alone.
+"""
+
+from __future__ import annotations
+
+from _struct import Struct
+
+from statemachine.limits import BOOT_ATTEMPTS_MAX, CYCLES_MAX, TEXT_BYTES_MAX, TRIED_IMAGES_MAX
+from statemachine.table import STATES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FORMAT = 1
+DIGEST_BYTES = 32
+NO_DIGEST = bytes(DIGEST_BYTES)
+STATE_NAMES = tuple(STATES)
+KINDS = ("none", "immutable", "read-write")
+WATCHDOG_OWNERS = ("none", "systemd")
+
+# format, state, reason, entered, requested, attempts left, cycles, boots, floor, clock floor, upper generation,
+# root version, frames written
+_FIXED = Struct("<BBHHBBBQQQIII")
+# version, size in bytes, kind, watchdog owner
+_IMAGE = Struct("<QQBB")
+
+
+class Image:
+    """An image a slot can hold: what the ordinary boot must know of it, copied from its signed manifest.
+
+    ``digest`` is that of the signed manifest (32 bytes; zeroes mean no image), ``size`` is in bytes.
+    """
+
+    __slots__ = (
+        "digest",
+        "filesystem",
+        "init",
+        "kernel_release",
+        "kind",
+        "size",
+        "version",
+        "watchdog_owner",
+    )
+
+    def __init__(
+        self,
+        digest: bytes = NO_DIGEST,
+        version: int = 0,
+        size: int = 0,
+        kind: str = "none",
+        watchdog_owner: str = "none",
+        filesystem: str = "",
+        kernel_release: str = "",
+        init: str = "",
+    ) -> None:
+        self.digest = digest
+        self.version = version
+        self.size = size
+        self.kind = kind
+        self.watchdog_owner = watchdog_owner
+        self.filesystem = filesystem
+        self.kernel_release = kernel_release
+        self.init = init
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Image) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def encode(self) -> bytes:
+        fixed = _IMAGE.pack(
+            self.version, self.size, KINDS.index(self.kind), WATCHDOG_OWNERS.index(self.watchdog_owner)
+        )
+        texts = b"".join(_text(text) for text in (self.filesystem, self.kernel_release, self.init))
+        return self.digest + fixed + texts
+
+
+class Record:
+    """The device's whole memory. Immutable by habit: :meth:`but` makes the next one.
+
+    ``installed`` is what the slot holds or should hold, ``confirmed`` the last image whose OS said it
+    runs well, ``target`` an image whose installation is intended. ``entered`` is the reason (code) why
+    recovery works, ``reason`` the last one. ``tried`` are digests of manifests that failed here.
+    ``floor`` is the lowest version allowed; ``clock_floor`` seconds since 1970 by signed times only.
+    """
+
+    __slots__ = (
+        "attempts_left", "boots", "clock_floor", "confirmed", "confirmed_version", "cycles", "entered", "floor",
+        "frames_written", "installed", "reason", "requested", "root_digest", "root_version", "state", "target",
+        "tried", "upper_generation",
+    )  # fmt: skip
+
+    def __init__(self, state: str = "JOURNAL_LOST", **fields: Any) -> None:
+        self.state = state
+        self.reason: int = 0
+        self.entered: int = 0
+        self.requested: bool = False
+        self.attempts_left: int = 0
+        self.cycles: int = 0
+        self.boots: int = 0
+        self.floor: int = 0
+        self.clock_floor: int = 0
+        self.upper_generation: int = 0
+        self.root_version: int = 1
+        self.frames_written: int = 0
+        self.root_digest: bytes = NO_DIGEST
+        self.confirmed: bytes = NO_DIGEST
+        self.confirmed_version: int = 0
+        self.installed: Image = Image()
+        self.target: Image = Image()
+        self.tried: tuple[bytes, ...] = ()
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def but(self, **fields: Any) -> Record:
+        """The same record with some fields changed."""
+        following = Record()
+        for name in self.__slots__:
+            setattr(following, name, fields.pop(name) if name in fields else getattr(self, name))
+        assert not fields, f"a record has no {sorted(fields)}"
+        return following
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def encode(self) -> bytes:
+        fixed = _FIXED.pack(
+            FORMAT, STATE_NAMES.index(self.state), self.reason, self.entered, self.requested, self.attempts_left,
+            self.cycles, self.boots, self.floor, self.clock_floor, self.upper_generation, self.root_version,
+            self.frames_written,
+        )  # fmt: skip
+        return b"".join(
+            (
+                fixed,
+                self.root_digest,
+                self.confirmed,
+                self.confirmed_version.to_bytes(8, "little"),
+                self.installed.encode(),
+                self.target.encode(),
+                bytes((len(self.tried),)),
+                *self.tried,
+            )
+        )
+
+
+def decode(body: bytes) -> Record | None:
+    """The record that ``body`` holds, or ``None`` where a field, a length or a bound is not kept."""
+    reader = _Reader(body)
+    try:
+        record = _decode(reader)
+    except (ValueError, IndexError):
+        return None
+    return record if reader.at_end() else None
+
+
+def _decode(reader: _Reader) -> Record:
+    (
+        form, state, reason, entered, requested, attempts_left, cycles, boots, floor, clock_floor, upper_generation,
+        root_version, frames_written,
+    ) = reader.fixed(_FIXED)  # fmt: skip
+    if form != FORMAT or requested > 1 or attempts_left > BOOT_ATTEMPTS_MAX or cycles > CYCLES_MAX:
+        raise ValueError
+    return Record(
+        STATE_NAMES[state],
+        reason=reason,
+        entered=entered,
+        requested=bool(requested),
+        attempts_left=attempts_left,
+        cycles=cycles,
+        boots=boots,
+        floor=floor,
+        clock_floor=clock_floor,
+        upper_generation=upper_generation,
+        root_version=root_version,
+        frames_written=frames_written,
+        root_digest=reader.take(DIGEST_BYTES),
+        confirmed=reader.take(DIGEST_BYTES),
+        confirmed_version=int.from_bytes(reader.take(8), "little"),
+        installed=_decode_image(reader),
+        target=_decode_image(reader),
+        tried=_decode_tried(reader),
+    )
+
+
+def _decode_image(reader: _Reader) -> Image:
+    digest = reader.take(DIGEST_BYTES)
+    version, size, kind, owner = reader.fixed(_IMAGE)
+    texts = reader.text(), reader.text(), reader.text()
+    return Image(digest, version, size, KINDS[kind], WATCHDOG_OWNERS[owner], *texts)
+
+
+def _decode_tried(reader: _Reader) -> tuple[bytes, ...]:
+    count = reader.take(1)[0]
+    if count > TRIED_IMAGES_MAX:
+        raise ValueError
+    return tuple([reader.take(DIGEST_BYTES) for _ in range(count)])
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    assert len(encoded) <= TEXT_BYTES_MAX, f"text over {TEXT_BYTES_MAX} bytes: {text!r}"
+    return bytes((len(encoded),)) + encoded
+
+
+class _Reader:
+    """Takes bytes off the front; ``ValueError`` where there are not enough."""
+
+    __slots__ = ("body", "position")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.position = 0
+
+    def take(self, length: int) -> bytes:
+        end = self.position + length
+        if end > len(self.body):
+            raise ValueError
+        part = self.body[self.position : end]
+        self.position = end
+        return part
+
+    def fixed(self, layout: Struct) -> tuple[int, ...]:
+        return layout.unpack(self.take(layout.size))
+
+    def text(self) -> str:
+        length = self.take(1)[0]
+        if length > TEXT_BYTES_MAX:
+            raise ValueError
+        return self.take(length).decode()
+
+    def at_end(self) -> bool:
+        return self.position == len(self.body)

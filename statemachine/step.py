@@ -1,0 +1,98 @@
+"""One step of the machine: look up the row, apply its effects to the record. Pure.
+
+This is the look-up that the ordinary boot uses; recovery drives the same table through the `transitions`
+package (`recovery.engine`), and a test compares the two for every state and event.
+"""
+
+from __future__ import annotations
+
+from statemachine.limits import CYCLES_MAX, TRIED_IMAGES_MAX
+from statemachine.record import NO_DIGEST, Image, Record
+from statemachine.table import TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class IllegalEventError(Exception):
+    """The table has no row for this event in this state. Nothing was changed."""
+
+
+def step(record: Record, event: str, attempts: int, **fields: object) -> tuple[Record, str]:
+    """The record after ``event`` and the action to take once it is persisted.
+
+    ``attempts`` is the device's number of boot attempts; ``fields`` are set in the new record as they are
+    (``reason=104``). Raises :class:`IllegalEventError`.
+    """
+    row = TABLE.get((record.state, event))
+    if row is None:
+        raise IllegalEventError(f"{event} is not possible in {record.state}")
+    following, action, effects = row
+    record = record.but(state=following, requested=False, **fields)
+    for effect in effects:
+        record = _EFFECTS[effect](record, attempts)
+    return record, action
+
+
+def _count_attempt(record: Record, _attempts: int) -> Record:
+    return record.but(attempts_left=max(0, record.attempts_left - 1))
+
+
+def _restore_attempts(record: Record, attempts: int) -> Record:
+    return record.but(attempts_left=attempts)
+
+
+def _count_cycle(record: Record, _attempts: int) -> Record:
+    return record.but(cycles=min(CYCLES_MAX, record.cycles + 1))
+
+
+def _clear_cycles(record: Record, _attempts: int) -> Record:
+    return record.but(cycles=0)
+
+
+def _confirm(record: Record, _attempts: int) -> Record:
+    image = record.installed
+    return record.but(confirmed=image.digest, confirmed_version=image.version, tried=(), entered=0)
+
+
+def _remember_why(record: Record, _attempts: int) -> Record:
+    return record.but(entered=record.reason)
+
+
+def _fresh_upper(record: Record, _attempts: int) -> Record:
+    return record.but(upper_generation=(record.upper_generation + 1) & 0xFFFFFFFF)
+
+
+def _remember_tried(record: Record, _attempts: int) -> Record:
+    digest = record.installed.digest
+    if digest == NO_DIGEST or digest in record.tried or len(record.tried) >= TRIED_IMAGES_MAX:
+        return record
+    return record.but(tried=(*record.tried, digest))
+
+
+def _forget_tried(record: Record, _attempts: int) -> Record:
+    return record.but(tried=())
+
+
+def _forget_target(record: Record, _attempts: int) -> Record:
+    return record.but(target=Image())
+
+
+def _adopt_target(record: Record, _attempts: int) -> Record:
+    return record if record.target.digest == NO_DIGEST else record.but(installed=record.target)
+
+
+_EFFECTS: dict[str, Callable[[Record, int], Record]] = {
+    "count-attempt": _count_attempt,
+    "restore-attempts": _restore_attempts,
+    "count-cycle": _count_cycle,
+    "clear-cycles": _clear_cycles,
+    "confirm": _confirm,
+    "remember-why": _remember_why,
+    "fresh-upper": _fresh_upper,
+    "remember-tried": _remember_tried,
+    "forget-tried": _forget_tried,
+    "forget-target": _forget_target,
+    "adopt-target": _adopt_target,
+}
