@@ -1,0 +1,181 @@
+"""device.toml: every mistake is named with file, line and key; the frozen module is a literal."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from initramfs.config import Config, frozen_module, load, parse, root_public_key
+from initramfs.errors import ConfigError
+from initramfs.toml_lines import key_lines
+
+EXAMPLE = Path(__file__).parents[2] / "docs/examples/device.toml"
+TEXT = EXAMPLE.read_text()
+
+
+def config_with(before: str, after: str) -> Config:
+    assert before in TEXT, before
+    return parse(TEXT.replace(before, after, 1), Path("device.toml"))
+
+
+def error_with(before: str, after: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        config_with(before, after)
+    return caught.value
+
+
+def line_with(fragment: str) -> int:
+    return next(number for number, line in enumerate(TEXT.splitlines(), 1) if fragment in line)
+
+
+def test_the_example_is_read() -> None:
+    config = load(EXAMPLE)
+    assert config.compatible == "unbrick-virtual"
+    assert [region.offset for region in config.journal.regions] == [1048576, 1074790400, 2144337920]
+    assert config.slot["rootfs"]["0"].headers[1].end == 2142240768 + 1048576
+    assert config.keyring.root == EXAMPLE.parent / "root.pub"
+    assert config.watchdog is not None and config.watchdog.timeout_seconds == 20
+
+
+def test_an_unknown_key_names_file_line_key_and_the_close_match() -> None:
+    error = error_with("boot-attempts = 3", "boot-atempts = 3")
+    assert error.line == line_with("boot-attempts")
+    assert str(error).startswith(f"device.toml:{error.line}: boot-atempts: unknown key")
+    assert "Did you mean boot-attempts?" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key", "says"),
+    [
+        ('serial = "unbrick-system"', "", "disk.serial", "missing"),
+        ('[keyring]\nroot = "root.pub"', "", "keyring", "missing"),
+        ("boot-attempts = 3", 'boot-attempts = "3"', "boot-attempts", "must be an integer, not a text"),
+        ("boot-attempts = 3", "boot-attempts = true", "boot-attempts", "not true or false"),
+        ("boot-attempts = 3", "boot-attempts = 0", "boot-attempts", "must be at least 1"),
+        ("boot-attempts = 3", "boot-attempts = 10", "boot-attempts", "must be at most 9"),
+        ("hold-seconds = 2", "hold-seconds = 2.5", "button.hold-seconds", "not a fraction"),
+        ('key = "KEY_R"', 'key = "R"', "button.key", "must match"),
+        ('compression = "zstd"', 'compression = "zst"', "image.compression", "one of zstd, xz, gz, none"),
+        ('package = "linux-image-amd64"', 'package = ["a"]', "kernel.package", "must be a text, not a list"),
+        ('"/usr/sbin/e2fsck"', '"usr/sbin/e2fsck"', "programs.include.0", "must match"),
+        ('"virtio_blk"', '"virtio/blk"', "modules.boot.1", "must match"),
+        ("{offset = 1048576, size", "{ofset = 1048576, size", "journal.regions.0.ofset", "unknown key"),
+        ("  {offset = 1074790400, size = 1048576},\n", "", "journal.regions", "must have 3 entries, has 2"),
+        ("[slot.rootfs.0]", "[slot.ROOTFS.0]", "slot.ROOTFS", "a name has"),
+        ("[disk]", "[[disk]]", "disk", "must be a table, not a list"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_named(before: str, after: str, key: str, says: str) -> None:
+    error = error_with(before, after)
+    assert error.key == key
+    assert says in error.message or says in str(error)
+    assert f"device.toml:{error.line}: {key}: " in str(error)
+
+
+def test_the_line_of_an_entry_of_a_list_is_its_own() -> None:
+    error = error_with("offset = 2144337920, size = 1048576", "offset = 2144337920, size = 1048577")
+    assert error.key == "journal.regions.2.size"
+    assert error.line == line_with("2144337920")
+    assert "The nearest are 1048576 and 1052672." in error.hint
+
+
+def test_overlapping_regions_are_refused_naming_both() -> None:
+    error = error_with("offset = 2142240768, size", "offset = 274726912, size")
+    assert error.key in ("slot.rootfs.0.region", "slot.rootfs.0.headers.1")
+    assert "inside slot.rootfs.0." in str(error)
+    assert "Move it to" in error.hint
+
+
+def test_a_region_over_the_partition_table_is_refused() -> None:
+    assert "partition table" in str(error_with("{offset = 1048576,", "{offset = 4096,"))
+
+
+def test_journal_copies_out_of_order_are_refused() -> None:
+    text = TEXT.replace("{offset = 1048576, size", "{offset = 2144337920, size", 1)
+    text = text.replace(
+        "  {offset = 2144337920, size = 1048576},\n]", "  {offset = 1048576, size = 1048576},\n]"
+    )
+    with pytest.raises(ConfigError, match="before copy"):
+        parse(text)
+
+
+def test_a_journal_region_has_bounds() -> None:
+    assert "must be 65536 to 67108864" in str(error_with("1048576, size = 1048576", "1048576, size = 4096"))
+
+
+def test_a_sysroot_is_packages_or_a_path_and_not_both() -> None:
+    assert "not both" in str(error_with("[sysroot]", '[sysroot]\npath = "root"'))
+
+
+def test_modules_need_a_kernel() -> None:
+    assert "modules asks for virtio_pci" in str(error_with('package = "linux-image-amd64"', ""))
+
+
+def test_text_that_is_not_toml_names_its_line() -> None:
+    error = error_with("[disk]", "[disk")
+    assert error.line == line_with("[disk]")
+    assert "is not TOML" in str(error)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml.*cannot be read"):
+        load(tmp_path / "absent.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load(tmp_path / "binary.toml")
+    (tmp_path / "long.toml").write_bytes(b"#" * 300_000)
+    with pytest.raises(ConfigError, match="at most 262144"):
+        load(tmp_path / "long.toml")
+
+
+def device(tmp_path: Path, key: bytes) -> Config:
+    (tmp_path / "root.pub").write_bytes(key)
+    (tmp_path / "device.toml").write_text(TEXT)
+    return load(tmp_path / "device.toml")
+
+
+@pytest.mark.parametrize("key", [bytes(range(32)), bytes(range(32)).hex().encode() + b"\n"])
+def test_the_root_key_is_raw_or_hexadecimal(tmp_path: Path, key: bytes) -> None:
+    assert root_public_key(device(tmp_path, key)) == bytes(range(32))
+
+
+@pytest.mark.parametrize("key", [b"", bytes(31), bytes(33), b"zz" * 32, b"00" * 31])
+def test_a_root_key_of_another_form_is_refused(tmp_path: Path, key: bytes) -> None:
+    with pytest.raises(ConfigError, match=r"keyring\.root.*neither"):
+        root_public_key(device(tmp_path, key))
+
+
+def test_a_root_key_that_is_absent_says_how_to_make_one(tmp_path: Path) -> None:
+    (tmp_path / "device.toml").write_text(TEXT)
+    with pytest.raises(ConfigError) as caught:
+        root_public_key(load(tmp_path / "device.toml"))
+    assert "unbrick key new" in caught.value.hint
+
+
+def test_the_frozen_module_is_one_literal_with_underscored_keys(tmp_path: Path) -> None:
+    text = frozen_module(device(tmp_path, bytes(32)))
+    assignment = ast.parse(text).body[-1]
+    assert isinstance(assignment, ast.Assign)
+    frozen = ast.literal_eval(assignment.value)
+    assert frozen["boot_attempts"] == 3
+    assert frozen["watchdog"]["timeout_seconds"] == 20
+    assert frozen["slot"]["rootfs"]["0"]["region"] == {"offset": 274726912, "size": 268435456}
+    assert frozen["keyring"] == {"root": "00" * 32}
+    assert "sysroot" not in frozen and "source" not in frozen
+
+
+def test_the_frozen_module_says_nothing_of_where_it_was_made(tmp_path: Path) -> None:
+    texts = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        texts.append(frozen_module(device(tmp_path / name, bytes(32))))
+    assert texts[0] == texts[1]
+
+
+def test_lines_are_found_in_inline_tables_and_despite_strings() -> None:
+    lines = key_lines('a = "x = { # ]"\n[b.c]\nd = [{e = 1},\n {e = 2}]\n"f" = {g = 3}\n')
+    assert lines["a"] == 1 and lines["b.c"] == 2
+    assert lines["b.c.d.0.e"] == 3 and lines["b.c.d.1.e"] == 4
+    assert lines["b.c.f.g"] == 5
