@@ -1,0 +1,162 @@
+"""The real operating system: Debian 12 with systemd, installed from packages, as an immutable root.
+
+The base (mmdebstrap's archive) is made once; a version is the base and a layer over it. The image carries
+no kernel and no modules: the recovery image has mounted everything by the time systemd starts.
+What costs seconds under emulation and shows nothing here (consoles to log in at, clean-up timers) is masked.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tarfile
+from pathlib import Path
+
+from scripts.virtual import apt
+from scripts.virtual.cache import cached
+from scripts.virtual.commands import run
+from scripts.virtual.image import OsImage, OsRecipe, make_image
+from scripts.virtual.layer import SOURCE_DATE_EPOCH, Layer
+
+SHIPPED = Path(__file__).parents[2] / "recovery" / "os"
+HOST_NAME = "unbrick-virtual"
+INIT = "/sbin/init"
+CHANGED_BYTES = 1 << 20
+
+# `usr-is-merged` stands in for `usrmerge`, which would bring all of Perl.
+PACKAGES = ("usr-is-merged", "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "procps")
+LEFT_OUT = (
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/i18n/*",
+    "path-exclude=/lib/udev/hwdb.d/*",
+    "path-exclude=/usr/lib/*/gconv/*",
+)
+OF_THIS_MACHINE = ("etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap", "etc/resolv.conf")
+MASKED = (
+    "dpkg-db-backup.timer",
+    "fstrim.timer",
+    "getty.target",
+    "modprobe@.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "systemd-binfmt.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-update-utmp.service",
+    "systemd-update-utmp-runlevel.service",
+)
+
+PANIC = """#!/bin/sh
+echo "virtual OS: panics on purpose"
+mount -t proc proc /proc 2>/dev/null
+echo 1 >/proc/sys/kernel/sysrq
+echo c >/proc/sysrq-trigger
+"""
+EXIT = '#!/bin/sh\necho "virtual OS: its init ends on purpose"\n'
+HANG = '#!/bin/sh\necho "virtual OS: hangs on purpose"\nwhile :; do sleep 3600; done\n'
+NEVER_GOOD = """[Unit]
+Description=A service that fails on purpose
+[Service]
+Type=oneshot
+ExecStart=/bin/false
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def build_os(recipe: OsRecipe, cache: Path) -> OsImage:
+    """The image of this recipe, made now or taken from ``cache``.
+
+    Raises: SetupError.
+    """
+    base = build_base(cache)
+    layer = layer_of(recipe, base)
+
+    def make(folder: Path) -> None:
+        make_image([base, layer.write(folder / "layer.tar")], recipe.filesystem, folder / "rootfs.img")
+        (folder / "layer.tar").unlink()
+
+    identity = {"base": base.parent.name, "layer": layer.digest(), "filesystem": recipe.filesystem}
+    folder = cached(cache, "debian", identity, make)
+    name = f"debian-12 v{recipe.version}"
+    return OsImage(folder / "rootfs.img", recipe.version, name, recipe.filesystem, INIT, "systemd")
+
+
+def build_base(cache: Path) -> Path:
+    """The archive of Debian 12 as its packages install it."""
+    recipe = {"suite": apt.SUITE, "packages": PACKAGES, "left_out": LEFT_OUT, "epoch": SOURCE_DATE_EPOCH}
+    return cached(cache, "debian-base", recipe, _install_packages) / "base.tar"
+
+
+def _install_packages(folder: Path) -> None:
+    configuration = folder / "apt.conf"
+    configuration.write_text("\n".join(apt.settings()) + "\n")
+    command = [
+        "mmdebstrap",
+        "--variant=essential",
+        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+        f"--include={','.join(PACKAGES)}",
+        f"--aptopt={configuration}",
+        *(f"--dpkgopt={option}" for option in LEFT_OUT),
+        f"--customize-hook=rm -f {' '.join('$1/' + path for path in OF_THIS_MACHINE)}",
+        apt.SUITE,
+        str(folder / "base.tar"),
+        *apt.sources(),
+    ]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"}
+    run(command, hint="see that apt-get download works here, then try again", environment=environment)
+
+
+def layer_of(recipe: OsRecipe, base: Path) -> Layer:
+    """What this version puts over the base."""
+    layer = Layer()
+    _add_identity(layer, recipe.version, base)
+    layer.mask(*MASKED)
+    _add_unbrick(layer, recipe.unbrick_binary)
+    if recipe.misbehave:
+        MISBEHAVIOURS[recipe.misbehave](layer)
+    return layer
+
+
+def _add_identity(layer: Layer, version: int, base: Path) -> None:
+    with tarfile.open(base) as archive:
+        member = archive.extractfile("./usr/lib/os-release")
+        assert member is not None, "base-files always ships os-release"
+        release = member.read().decode()
+    layer.file("usr/lib/os-release", f"{release}IMAGE_ID={HOST_NAME}\nIMAGE_VERSION={version}\n")
+    layer.file("usr/share/virtual/version", f"{version}\n")
+    # Something the size of a small package that differs between any two versions.
+    layer.file("usr/share/virtual/changes", random.Random(version).randbytes(CHANGED_BYTES))
+    layer.file("etc/hostname", f"{HOST_NAME}\n")
+    layer.file("etc/fstab", "# The recovery image has mounted the root and its data.\n")
+    layer.file("etc/machine-id", "")  # systemd writes one at the first boot, into the overlay
+    layer.directory("data")
+
+
+def _add_unbrick(layer: Layer, binary: Path | None) -> None:
+    """The device's command, the unit that confirms a good boot, and what makes a bad one end."""
+    if binary is not None:
+        layer.file("usr/lib/unbrick/unbrick", binary.read_bytes(), 0o755)
+        layer.symlink("usr/bin/unbrick", "../lib/unbrick/unbrick")
+    for path in sorted(SHIPPED.rglob("*")):
+        if path.is_file():
+            layer.file(f"usr/lib/systemd/{path.relative_to(SHIPPED)}", path.read_bytes())
+    wants = "etc/systemd/system/multi-user.target.wants/unbrick-mark-good.service"
+    layer.symlink(wants, "/usr/lib/systemd/system/unbrick-mark-good.service")
+    checked = "etc/systemd/system/boot-complete.target.requires/systemd-boot-check-no-failures.service"
+    layer.symlink(checked, "/lib/systemd/system/systemd-boot-check-no-failures.service")
+
+
+def _never_good(layer: Layer) -> None:
+    layer.file("etc/systemd/system/fails.service", NEVER_GOOD)
+    layer.symlink("etc/systemd/system/multi-user.target.wants/fails.service", "../fails.service")
+
+
+MISBEHAVIOURS = {
+    "panic": lambda layer: layer.file("usr/sbin/init", PANIC, 0o755),
+    "exit": lambda layer: layer.file("usr/sbin/init", EXIT, 0o755),
+    "hang": lambda layer: layer.file("usr/sbin/init", HANG, 0o755),
+    "never-good": _never_good,
+}
