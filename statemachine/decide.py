@@ -23,9 +23,7 @@ class Evidence:
 
     __slots__ = ("journal_writable", "requested_by", "reset_cause")
 
-    def __init__(
-        self, journal_writable: bool = True, requested_by: int = 0, reset_cause: str = "clean"
-    ) -> None:
+    def __init__(self, journal_writable: bool = True, requested_by: int = 0, reset_cause: str = "clean") -> None:
         self.journal_writable = journal_writable
         self.requested_by = requested_by
         self.reset_cause = reset_cause

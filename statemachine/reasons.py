@@ -78,6 +78,4 @@ def label(code: int) -> str:
 
 
 def advice(code: int) -> str:
-    return (
-        REASONS[code][2] if code in REASONS else "Read the log with this recovery's own version of unbrick."
-    )
+    return REASONS[code][2] if code in REASONS else "Read the log with this recovery's own version of unbrick."

@@ -69,16 +69,12 @@ class Image:
         self.init = init
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Image) and all(
-            getattr(self, name) == getattr(other, name) for name in self.__slots__
-        )
+        return isinstance(other, Image) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
     __hash__ = None  # type: ignore[assignment]
 
     def encode(self) -> bytes:
-        fixed = _IMAGE.pack(
-            self.version, self.size, KINDS.index(self.kind), WATCHDOG_OWNERS.index(self.watchdog_owner)
-        )
+        fixed = _IMAGE.pack(self.version, self.size, KINDS.index(self.kind), WATCHDOG_OWNERS.index(self.watchdog_owner))
         texts = b"".join(_text(text) for text in (self.filesystem, self.kernel_release, self.init))
         return self.digest + fixed + texts
 
@@ -129,9 +125,7 @@ class Record:
         return following
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Record) and all(
-            getattr(self, name) == getattr(other, name) for name in self.__slots__
-        )
+        return isinstance(other, Record) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -1,0 +1,90 @@
+"""The device's disk and the nodes of its regions, found by serial number and by address.
+
+Never by a name in /dev (names follow the order of discovery) and never through the partition table: a
+node is only used because the kernel says that it begins and ends where the configuration says.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import _unbrick
+
+DISK_SECONDS_MAX = 10.0
+_POLL_SECONDS = 0.01
+_SECTOR_BYTES = 512
+_SERIAL_FILES = ("serial", "device/serial", "device/cid", "device/wwid")
+_BLOCK = "/sys/class/block"
+
+
+class DiskMissingError(Exception):
+    """No disk with the configured serial number appeared in time."""
+
+
+def find_disk(serial: str) -> str:
+    """The node of the whole disk with this serial number. Raises :class:`DiskMissingError`."""
+    deadline = time.monotonic() + DISK_SECONDS_MAX
+    while True:
+        for name in _whole_disks():
+            if _serial(name) == serial:
+                return f"/dev/{name}"
+        if time.monotonic() > deadline:
+            raise DiskMissingError(f"no disk with serial number {serial!r} after {DISK_SECONDS_MAX:.0f} s")
+        time.sleep(_POLL_SECONDS)
+
+
+def node_of(disk: str, region: dict[str, int]) -> str:
+    """The partition node that covers ``region`` (bytes) of ``disk``; added where no table names it.
+
+    Raises ``OSError`` where the kernel does not take the partition.
+    """
+    name = disk.rpartition("/")[2]
+    wanted = (region["offset"] // _SECTOR_BYTES, region["size"] // _SECTOR_BYTES)
+    numbers = []
+    for entry in os.listdir(f"{_BLOCK}/{name}"):
+        if not entry.startswith(name):
+            continue
+        start, size = _number(f"{_BLOCK}/{entry}/start"), _number(f"{_BLOCK}/{entry}/size")
+        if (start, size) == wanted:
+            return f"/dev/{entry}"
+        numbers.append(_number(f"{_BLOCK}/{entry}/partition"))
+    return _add_partition(disk, max(numbers, default=0) + 1, region)
+
+
+def _add_partition(disk: str, number: int, region: dict[str, int]) -> str:
+    descriptor = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _unbrick.add_partition(descriptor, number, region["offset"], region["size"])
+    finally:
+        os.close(descriptor)
+    return f"{disk}{'p' if disk[-1].isdigit() else ''}{number}"
+
+
+def _whole_disks() -> list[str]:
+    return sorted(name for name in os.listdir("/sys/block") if not name.startswith(("loop", "ram", "zram")))
+
+
+def _serial(name: str) -> str:
+    for file in _SERIAL_FILES:
+        text = _first_line(f"/sys/block/{name}/{file}")
+        if text:
+            return text
+    return ""
+
+
+def _number(path: str) -> int:
+    return int(_first_line(path) or "0")
+
+
+def _first_line(path: str) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, 256).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,75 @@
+"""What PID 1's child runs: open the journal, decide, and either hand over or recover.
+
+The ordinary boot (confirmed or trying, nothing suspicious) ends in this file: one record is appended
+and the OS gets the machine. Only what that needs is imported here; recovery is imported when it works.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from device_config import CONFIG
+from recovery.console import note, say
+from recovery.device_journal import DeviceJournal
+from recovery.disks import find_disk
+from recovery.evidence import gather
+from recovery.hand_over import BootFailedError, mount_root
+from recovery.supervisor import Supervisor
+from statemachine.decide import decide
+from statemachine.reasons import CODES
+from statemachine.step import step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from statemachine.record import Record
+
+
+def main() -> None:
+    supervisor = Supervisor()
+    supervisor.wait_for_modules()
+    _watch(supervisor)
+    disk = find_disk(CONFIG["disk"]["serial"])
+    journal = DeviceJournal(CONFIG, disk)
+    if journal.reason != CODES["journal-intact"]:
+        say(journal.reason)
+    crashes = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    record = journal.record.but(boots=journal.record.boots + (crashes == 0))
+    event, reason = decide(record, gather(record, CONFIG, journal_writable=True))
+    following, action = step(record, event, CONFIG["boot_attempts"], reason=reason)
+    if not journal.try_persist(following):
+        event, reason = decide(record, gather(record, CONFIG, journal_writable=False))
+        following, action = step(record, event, CONFIG["boot_attempts"], reason=reason)
+    if action in ("boot", "boot_pristine"):
+        try:
+            hand_over(supervisor, following, disk, pristine=action == "boot_pristine")
+        except BootFailedError as error:
+            say(error.reason, str(error))
+            reason = error.reason
+            following, action = step(following, "boot_failed", CONFIG["boot_attempts"], reason=reason)
+            journal.try_persist(following)
+    _recover(supervisor, disk, journal, following, action)
+
+
+def hand_over(supervisor: Supervisor, record: Record, disk: str, pristine: bool) -> None:
+    """Does not return unless it raises ``BootFailedError``."""
+    root = mount_root(record, CONFIG, disk, pristine)
+    image = record.installed
+    attempt = CONFIG["boot_attempts"] - record.attempts_left
+    note(f"{record.state}: handing over to version {image.version}, attempt {attempt} of {CONFIG['boot_attempts']}")
+    supervisor.hand_over(root, image.init, image.watchdog_owner)
+
+
+def _watch(supervisor: Supervisor) -> None:
+    watchdog = CONFIG.get("watchdog")
+    if watchdog:
+        supervisor.watch(watchdog["device"], watchdog["timeout_seconds"])
+
+
+def _recover(supervisor: Supervisor, disk: str, journal: DeviceJournal, record: Record, action: str) -> None:
+    from recovery.conductor import Conductor
+
+    Conductor(CONFIG, supervisor, disk, journal, record).run(action)
+
+
+if __name__ == "__main__":
+    main()

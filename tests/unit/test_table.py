@@ -1,0 +1,401 @@
+"""One test for each transition of the table, by name: the last test here fails when one is missing.
+
+Each says the next state, the action, and every field of the record that changes; whatever is not named
+must stay as it was. The expectations are written out, not read from the table.
+"""
+
+import sys
+from itertools import product
+
+import pytest
+
+from recovery.engine import Engine
+from statemachine.record import Image, Record
+from statemachine.step import IllegalEventError, step
+from statemachine.table import ACTIONS, EFFECTS, EVENTS, STATES, TABLE
+
+ATTEMPTS = 3
+NONE = Image()
+INSTALLED = Image(b"i" * 32, 5, 4096, "immutable")
+TARGET = Image(b"t" * 32, 6, 4096, "immutable")
+OLD = b"o" * 32
+REASON = 113
+
+
+def record_in(state: str) -> Record:
+    return Record(
+        state,
+        attempts_left=2,
+        cycles=1,
+        boots=7,
+        floor=3,
+        entered=104,
+        requested=True,
+        tried=(OLD,),
+        installed=INSTALLED,
+        target=TARGET,
+        confirmed=b"c" * 32,
+        confirmed_version=4,
+        upper_generation=1,
+    )
+
+
+def expect(state: str, event: str, following: str, action: str, **changed: object) -> None:
+    before = record_in(state)
+    after, then = step(before, event, ATTEMPTS, reason=REASON)
+    assert then == action
+    assert after == before.but(state=following, requested=False, reason=REASON, **changed)
+    assert before == record_in(state), "the record before the step must not change"
+
+
+def test_confirmed_started() -> None:
+    expect("CONFIRMED", "started", "CONFIRMED", "boot", attempts_left=1)
+
+
+def test_trying_started() -> None:
+    expect("TRYING", "started", "TRYING", "boot", attempts_left=1)
+
+
+def test_pristine_started() -> None:
+    expect("PRISTINE", "started", "PRISTINE", "boot_pristine", attempts_left=1)
+
+
+def test_confirmed_uncounted_boot_allowed() -> None:
+    expect("CONFIRMED", "uncounted_boot_allowed", "CONFIRMED", "boot")
+
+
+def test_confirmed_marked_good() -> None:
+    expect(
+        "CONFIRMED",
+        "marked_good",
+        "CONFIRMED",
+        "none",
+        attempts_left=3,
+        cycles=0,
+        entered=0,
+        tried=(),
+        confirmed=INSTALLED.digest,
+        confirmed_version=5,
+    )
+
+
+def test_trying_marked_good() -> None:
+    expect(
+        "TRYING",
+        "marked_good",
+        "CONFIRMED",
+        "none",
+        attempts_left=3,
+        cycles=0,
+        entered=0,
+        tried=(),
+        confirmed=INSTALLED.digest,
+        confirmed_version=5,
+    )
+
+
+def test_pristine_marked_good() -> None:
+    expect(
+        "PRISTINE",
+        "marked_good",
+        "CONFIRMED",
+        "none",
+        attempts_left=3,
+        cycles=0,
+        entered=0,
+        upper_generation=2,
+        tried=(),
+        confirmed=INSTALLED.digest,
+        confirmed_version=5,
+    )
+
+
+def test_confirmed_attempts_exhausted() -> None:
+    expect("CONFIRMED", "attempts_exhausted", "SUSPECT", "verify", entered=113)
+
+
+def test_trying_attempts_exhausted() -> None:
+    expect("TRYING", "attempts_exhausted", "SUSPECT", "verify", entered=113)
+
+
+def test_confirmed_boot_failed() -> None:
+    expect("CONFIRMED", "boot_failed", "SUSPECT", "verify", entered=113)
+
+
+def test_trying_boot_failed() -> None:
+    expect("TRYING", "boot_failed", "SUSPECT", "verify", entered=113)
+
+
+def test_confirmed_recovery_requested() -> None:
+    expect("CONFIRMED", "recovery_requested", "SUSPECT", "verify", entered=113)
+
+
+def test_trying_recovery_requested() -> None:
+    expect("TRYING", "recovery_requested", "SUSPECT", "verify", entered=113)
+
+
+def test_pristine_recovery_requested() -> None:
+    expect("PRISTINE", "recovery_requested", "SUSPECT", "verify", entered=113)
+
+
+def test_pristine_attempts_exhausted() -> None:
+    expect("PRISTINE", "attempts_exhausted", "REINSTALLING", "reinstall", entered=113, tried=(OLD, INSTALLED.digest))
+
+
+def test_pristine_boot_failed() -> None:
+    expect("PRISTINE", "boot_failed", "REINSTALLING", "reinstall", entered=113, tried=(OLD, INSTALLED.digest))
+
+
+def test_suspect_verified_on_request() -> None:
+    expect("SUSPECT", "verified_on_request", "CONFIRMED", "boot", attempts_left=1)
+
+
+def test_suspect_verified_unconfirmed() -> None:
+    expect("SUSPECT", "verified_unconfirmed", "TRYING", "boot", attempts_left=1)
+
+
+def test_suspect_verified_but_failing() -> None:
+    expect("SUSPECT", "verified_but_failing", "PRISTINE", "boot_pristine", cycles=2)
+
+
+def test_suspect_verified_never_good() -> None:
+    expect("SUSPECT", "verified_never_good", "REINSTALLING", "reinstall", tried=(OLD, INSTALLED.digest))
+
+
+def test_suspect_filesystem_checked() -> None:
+    expect("SUSPECT", "filesystem_checked", "TRYING", "boot", cycles=2)
+
+
+def test_suspect_filesystem_failing() -> None:
+    expect("SUSPECT", "filesystem_failing", "WAITING", "rest")
+
+
+def test_suspect_frames_damaged() -> None:
+    expect("SUSPECT", "frames_damaged", "REPAIRING", "repair")
+
+
+def test_suspect_slot_unreadable() -> None:
+    expect("SUSPECT", "slot_unreadable", "REINSTALLING", "reinstall")
+
+
+def test_suspect_kernel_mismatched() -> None:
+    expect("SUSPECT", "kernel_mismatched", "REINSTALLING", "reinstall")
+
+
+def test_repairing_frames_rewritten() -> None:
+    expect("REPAIRING", "frames_rewritten", "VERIFYING", "read_back")
+
+
+def test_repairing_source_missing() -> None:
+    expect("REPAIRING", "source_missing", "REINSTALLING", "reinstall")
+
+
+def test_reinstalling_image_written() -> None:
+    expect("REINSTALLING", "image_written", "VERIFYING", "read_back")
+
+
+def test_reinstalling_source_missing() -> None:
+    expect("REINSTALLING", "source_missing", "WAITING", "rest", target=NONE)
+
+
+def test_repairing_write_failed() -> None:
+    expect("REPAIRING", "write_failed", "WAITING", "rest")
+
+
+def test_reinstalling_write_failed() -> None:
+    expect("REINSTALLING", "write_failed", "WAITING", "rest")
+
+
+def test_activating_write_failed() -> None:
+    expect("ACTIVATING", "write_failed", "WAITING", "rest")
+
+
+def test_verifying_slot_verified() -> None:
+    expect("VERIFYING", "slot_verified", "ACTIVATING", "activate")
+
+
+def test_verifying_frames_damaged() -> None:
+    expect("VERIFYING", "frames_damaged", "REINSTALLING", "reinstall", cycles=2)
+
+
+def test_verifying_slot_unreadable() -> None:
+    expect("VERIFYING", "slot_unreadable", "REINSTALLING", "reinstall", cycles=2)
+
+
+def test_activating_activated() -> None:
+    expect("ACTIVATING", "activated", "TRYING", "boot", cycles=2, installed=TARGET, target=NONE)
+
+
+def test_journal_lost_slot_verified() -> None:
+    expect("JOURNAL_LOST", "slot_verified", "ACTIVATING", "activate")
+
+
+def test_journal_lost_frames_damaged() -> None:
+    expect("JOURNAL_LOST", "frames_damaged", "REPAIRING", "repair")
+
+
+def test_journal_lost_slot_unreadable() -> None:
+    expect("JOURNAL_LOST", "slot_unreadable", "REINSTALLING", "reinstall")
+
+
+def test_journal_lost_kernel_mismatched() -> None:
+    expect("JOURNAL_LOST", "kernel_mismatched", "REINSTALLING", "reinstall")
+
+
+def test_suspect_repairs_exhausted() -> None:
+    expect("SUSPECT", "repairs_exhausted", "WAITING", "rest", tried=(OLD, INSTALLED.digest))
+
+
+def test_verifying_repairs_exhausted() -> None:
+    expect("VERIFYING", "repairs_exhausted", "WAITING", "rest", tried=(OLD, INSTALLED.digest))
+
+
+def test_waiting_source_appeared() -> None:
+    expect("WAITING", "source_appeared", "SUSPECT", "verify", cycles=0, entered=113)
+
+
+def test_blank_source_appeared() -> None:
+    expect("BLANK", "source_appeared", "SUSPECT", "verify", cycles=0, entered=113)
+
+
+def test_waiting_backoff_elapsed() -> None:
+    expect("WAITING", "backoff_elapsed", "SUSPECT", "verify", entered=113)
+
+
+def test_waiting_recovery_requested() -> None:
+    expect("WAITING", "recovery_requested", "SUSPECT", "verify", cycles=0, entered=113, tried=())
+
+
+def test_waiting_resumed() -> None:
+    expect("WAITING", "resumed", "WAITING", "rest")
+
+
+def test_blank_resumed() -> None:
+    expect("BLANK", "resumed", "BLANK", "rest")
+
+
+def test_suspect_resumed() -> None:
+    expect("SUSPECT", "resumed", "SUSPECT", "verify")
+
+
+def test_repairing_resumed() -> None:
+    expect("REPAIRING", "resumed", "REPAIRING", "repair")
+
+
+def test_reinstalling_resumed() -> None:
+    expect("REINSTALLING", "resumed", "REINSTALLING", "reinstall")
+
+
+def test_verifying_resumed() -> None:
+    expect("VERIFYING", "resumed", "VERIFYING", "read_back")
+
+
+def test_activating_resumed() -> None:
+    expect("ACTIVATING", "resumed", "ACTIVATING", "activate")
+
+
+def test_journal_lost_resumed() -> None:
+    expect("JOURNAL_LOST", "resumed", "JOURNAL_LOST", "rebuild")
+
+
+def test_provisioning_resumed() -> None:
+    expect("PROVISIONING", "resumed", "SUSPECT", "verify")
+
+
+def test_packages_pending_resumed() -> None:
+    expect("PACKAGES_PENDING", "resumed", "SUSPECT", "verify")
+
+
+def test_updating_recovery_resumed() -> None:
+    expect("UPDATING_RECOVERY", "resumed", "SUSPECT", "verify")
+
+
+def test_blank_journal_unwritable() -> None:
+    expect("BLANK", "journal_unwritable", "WAITING", "rest")
+
+
+def test_provisioning_journal_unwritable() -> None:
+    expect("PROVISIONING", "journal_unwritable", "WAITING", "rest")
+
+
+def test_confirmed_journal_unwritable() -> None:
+    expect("CONFIRMED", "journal_unwritable", "WAITING", "rest")
+
+
+def test_trying_journal_unwritable() -> None:
+    expect("TRYING", "journal_unwritable", "WAITING", "rest")
+
+
+def test_suspect_journal_unwritable() -> None:
+    expect("SUSPECT", "journal_unwritable", "WAITING", "rest")
+
+
+def test_repairing_journal_unwritable() -> None:
+    expect("REPAIRING", "journal_unwritable", "WAITING", "rest")
+
+
+def test_reinstalling_journal_unwritable() -> None:
+    expect("REINSTALLING", "journal_unwritable", "WAITING", "rest")
+
+
+def test_verifying_journal_unwritable() -> None:
+    expect("VERIFYING", "journal_unwritable", "WAITING", "rest")
+
+
+def test_activating_journal_unwritable() -> None:
+    expect("ACTIVATING", "journal_unwritable", "WAITING", "rest")
+
+
+def test_pristine_journal_unwritable() -> None:
+    expect("PRISTINE", "journal_unwritable", "WAITING", "rest")
+
+
+def test_packages_pending_journal_unwritable() -> None:
+    expect("PACKAGES_PENDING", "journal_unwritable", "WAITING", "rest")
+
+
+def test_updating_recovery_journal_unwritable() -> None:
+    expect("UPDATING_RECOVERY", "journal_unwritable", "WAITING", "rest")
+
+
+def test_journal_lost_journal_unwritable() -> None:
+    expect("JOURNAL_LOST", "journal_unwritable", "WAITING", "rest")
+
+
+def test_waiting_journal_unwritable() -> None:
+    expect("WAITING", "journal_unwritable", "WAITING", "rest")
+
+
+def test_every_transition_has_its_test() -> None:
+    here = vars(sys.modules[__name__])
+    missing = [f"test_{state.lower()}_{event}" for state, event in TABLE if f"test_{state.lower()}_{event}" not in here]
+    assert not missing
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(STATES, EVENTS)))
+def test_an_illegal_event_raises_and_a_legal_one_agrees_with_the_engine(state: str, event: str) -> None:
+    engine = Engine(ATTEMPTS)
+    record = record_in(state)
+    if (state, event) in TABLE:
+        assert engine.step(record, event, reason=1) == step(record, event, ATTEMPTS, reason=1)
+        return
+    for stepper in (lambda: engine.step(record, event), lambda: step(record, event, ATTEMPTS)):
+        with pytest.raises(IllegalEventError, match=state):
+            stepper()
+    assert record == record_in(state)
+
+
+def test_every_word_of_the_table_is_defined_and_used() -> None:
+    assert {state for state, _ in TABLE} == set(STATES)
+    assert {event for _, event in TABLE} == set(EVENTS)
+    assert {action for _, action, _ in TABLE.values()} == set(ACTIONS)
+    assert {effect for _, _, effects in TABLE.values() for effect in effects} == set(EFFECTS)
+    assert {following for following, _, _ in TABLE.values()} <= set(STATES)
+
+
+def test_every_state_ends_without_a_person() -> None:
+    """From each state some event that no person causes leads on, or rests where sources are looked for."""
+    by_person = {"recovery_requested"}
+    for state in STATES:
+        ways = {event for (at, event), (following, _, _) in TABLE.items() if at == state and following != state}
+        assert ways - by_person, f"{state} ends only by a person"
