@@ -1,0 +1,189 @@
+/* The tiny OS: one program that is its init and everything else. It says that it is up, confirms the boot
+ * with the device's own command and waits. What goes wrong with it is read from /etc/misbehave, which an
+ * overlay may change; what it does at the end from /etc/after-good, or `tiny.after=` on the kernel's
+ * command line. Statically linked; needs no other file but /usr/lib/unbrick/unbrick.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define UNBRICK "/usr/lib/unbrick/unbrick"
+#define TEXT_BYTES_MAX 4096
+
+struct behaviour {
+	const char *name;
+	void (*run)(void);
+};
+
+static char version[TEXT_BYTES_MAX];
+
+static void say(const char *text, const char *detail)
+{
+	printf("tiny-os: %s%s\n", text, detail);
+	fflush(stdout);
+}
+
+/* The first line of a file, or "" where there is none. */
+static void read_line(const char *path, char *line)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = file < 0 ? 0 : read(file, line, TEXT_BYTES_MAX - 1);
+
+	line[length < 0 ? 0 : length] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	if (file >= 0)
+		close(file);
+}
+
+static void write_text(const char *path, const char *text)
+{
+	int file = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (file < 0 || write(file, text, strlen(text)) < 0)
+		say("cannot write ", path);
+	if (file >= 0)
+		close(file);
+}
+
+static void mount_unless_there(const char *kind, const char *target, const char *witness)
+{
+	if (access(witness, F_OK) != 0 && mount(kind, target, kind, 0, NULL) != 0)
+		say("cannot mount ", target);
+}
+
+static void use_console(void)
+{
+	int console = open("/dev/console", O_RDWR);
+
+	for (int standard = 0; console >= 0 && standard < 3; standard++)
+		dup2(console, standard);
+	if (console > 2)
+		close(console);
+}
+
+/* Wait for ever, reaping. Where the image was told to own the watchdog, pet it: /etc/watchdog names it. */
+static void idle(void)
+{
+	char device[TEXT_BYTES_MAX];
+	int watchdog;
+
+	read_line("/etc/watchdog", device);
+	watchdog = device[0] ? open(device, O_WRONLY | O_CLOEXEC) : -1;
+	for (;;) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		if (watchdog >= 0 && write(watchdog, "1", 1) < 0)
+			say("cannot pet ", device);
+		sleep(1);
+	}
+}
+
+static void hang(void)
+{
+	for (;;)
+		pause();
+}
+
+static void end_with(int command)
+{
+	sync();
+	reboot(command);
+	hang();
+}
+
+static void power_off(void) { end_with(RB_POWER_OFF); }
+static void restart(void) { end_with(RB_AUTOBOOT); }
+static void leave(void) { exit(1); }
+
+static void panic(void)
+{
+	write_text("/proc/sys/kernel/sysrq", "1");
+	write_text("/proc/sysrq-trigger", "c");
+	exit(1); /* a panic as well: the kernel does not live without its init */
+}
+
+static const struct behaviour behaviours[] = {
+	{ "panic", panic },   { "exit", leave },         { "hang", hang },
+	{ "never-good", idle }, { "poweroff", power_off }, { "reboot", restart },
+	{ NULL, NULL },
+};
+
+static void behave(const char *name)
+{
+	for (const struct behaviour *known = behaviours; known->name; known++) {
+		if (strcmp(known->name, name) == 0) {
+			say("does on purpose: ", name);
+			known->run();
+		}
+	}
+}
+
+/* The value of `tiny.after=` on the kernel's command line, or the marker file's. */
+static void read_ending(char *ending)
+{
+	char line[TEXT_BYTES_MAX];
+	char *found;
+
+	read_line("/etc/after-good", ending);
+	read_line("/proc/cmdline", line);
+	found = strstr(line, "tiny.after=");
+	if (found) {
+		found += strlen("tiny.after=");
+		found[strcspn(found, " ")] = '\0';
+		strcpy(ending, found);
+	}
+}
+
+/* The exit status of `unbrick mark-good`; 127 where it cannot be run. */
+static int mark_good(void)
+{
+	int status = 0;
+	pid_t child = fork();
+
+	if (child == 0) {
+		execl(UNBRICK, "unbrick", "mark-good", (char *)NULL);
+		_exit(127);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		return 127;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void confirm(void)
+{
+	char text[16];
+	int status = mark_good();
+
+	if (status == 0) {
+		say("good", "");
+		return;
+	}
+	snprintf(text, sizeof(text), "%d", status);
+	say("mark-good failed with status ", text);
+}
+
+int main(void)
+{
+	char word[TEXT_BYTES_MAX];
+
+	mount_unless_there("devtmpfs", "/dev", "/dev/console");
+	mount_unless_there("proc", "/proc", "/proc/cmdline");
+	mount_unless_there("sysfs", "/sys", "/sys/class");
+	use_console();
+	read_line("/etc/version", version);
+	printf("tiny-os: version %s up\n", version);
+	read_line("/etc/misbehave", word);
+	behave(word);
+	confirm();
+	read_ending(word);
+	behave(word);
+	idle();
+	return 1;
+}
