@@ -7,6 +7,7 @@ hands over, or rests in WAITING.
 from __future__ import annotations
 
 import _unbrick
+
 from recovery import actions
 from recovery.console import note, say
 from recovery.device_journal import DeviceJournal
@@ -63,7 +64,7 @@ class Conductor:
             return "boot_failed", error.reason, {}
         image = self._record.installed
         note(f"{self._record.state}: handing over to version {image.version}{', pristine' if pristine else ''}")
-        self._supervisor.hand_over(root, image.init, image.watchdog_owner)
+        return self._supervisor.hand_over(root, image.init, image.watchdog_owner)
 
     def _intend(self, record: Record) -> None:
         """Persist what an action is about to do, before it does it."""

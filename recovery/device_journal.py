@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-
 from _blake2 import blake2b
+
 from payload.device_region import DeviceRegion
 from statemachine.reasons import CODES
 from statemachine.record import Image, Record, decode

@@ -8,10 +8,11 @@ compares the two for every state and event.
 
 from __future__ import annotations
 
+from transitions import Machine, MachineError
+
 from statemachine.record import Record
 from statemachine.step import IllegalEventError, step
 from statemachine.table import STATES, TABLE
-from transitions import Machine, MachineError
 
 
 class Engine:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 import _unbrick
+
 from recovery.console import say
 from recovery.disks import node_of
 from statemachine.reasons import CODES

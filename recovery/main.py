@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from device_config import CONFIG
+
 from recovery.console import note, say
 from recovery.device_journal import DeviceJournal
 from recovery.disks import find_disk

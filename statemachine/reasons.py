@@ -55,6 +55,8 @@ REASONS = {
     409: ("payload-format", "The payload's format is not known.", "Make it with this version of unbrick."),
     410: ("payload-tried", "The payload's image was tried and failed.", "Offer another version."),
     411: ("payload-unreadable", "The payload's medium gives read errors.", "Take another medium."),
+    412: ("payload-forged", "The payload claims the device's key and its signature is not by it.", "Do not trust where it comes from."),
+    413: ("payload-missing", "No payload starts at this place.", "Copy the payload again."),
     500: ("disk-missing", "The device's disk did not appear.", "Check the disk and its serial number in device.toml."),
     501: ("data-unmountable", "The data partition could not be mounted.",
           "Nothing: the OS starts without it. User data is not touched."),

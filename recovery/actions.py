@@ -1,0 +1,200 @@
+"""What recovery does: one function an action of the table, each idempotent, each with a result as an event.
+
+An action gets the workshop and the record that was persisted as its intent, and returns the event, its
+reason code and the fields of the record that it learned. It never steps the machine itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from payload import frames, install
+from payload.errors import BundleError, PayloadError, TargetError
+from recovery.console import note
+from recovery.disks import node_of
+from recovery.evidence import button_held
+from recovery.hand_over import check_filesystem
+from recovery.workshop import SLOT_CLASS, Workshop, image_of
+from statemachine.decide import judge
+from statemachine.reasons import CODES
+from statemachine.record import NO_DIGEST, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from payload.bundle import Header
+    from payload.manifest import Manifest
+    from payload.sources import Candidate
+
+    Result = tuple[str, int, dict[str, Any]]
+
+REST_POLL_SECONDS = 2.0
+REST_SECONDS_FIRST = 300
+REST_SECONDS_MAX = 3600
+
+
+def verify(workshop: Workshop, record: Record) -> Result:
+    """Look at the slot: every frame against the signed table, or a read-write slot's file system."""
+    event, reason = judge(record, _look(workshop, record, workshop.slot_header(record.installed.digest)))
+    return event, reason, {}
+
+
+def rebuild(workshop: Workshop, _record: Record) -> Result:
+    """Make a record from what the slot proves. The floor is never below a version that is signed and here."""
+    found = workshop.slot_header()
+    outcome = _look(workshop, _record, found)
+    event, reason = judge(_record, outcome)
+    if found is None:
+        return event, reason, {}
+    manifest = found[1]
+    fields = {
+        "installed": image_of(manifest),
+        # What is signed and in the slot counts as having run well: so its system state is doubted first.
+        "confirmed": manifest.digest,
+        "confirmed_version": manifest.version,
+        "floor": max(_record.floor, manifest.version),
+    }
+    return event, reason, fields
+
+
+def _look(workshop: Workshop, record: Record, found: tuple[Header, Manifest] | None) -> str:
+    if found is None:
+        return "unreadable"
+    manifest = found[1]
+    if manifest.kernel_release != os.uname().release:
+        return "kernel-mismatch"
+    image = manifest.image(SLOT_CLASS)
+    if image.kind == "read-write" and record.state != "VERIFYING":
+        node = node_of(workshop.disk, workshop.config["slot"][SLOT_CLASS]["0"]["region"])
+        return "checked" if check_filesystem(node) else "unreadable"
+    damaged = frames.verify(workshop.slot, image.frames(), workshop.progress())
+    note(f"verified version {manifest.version}: {len(damaged)} of {len(image.frames())} frames damaged")
+    return "damaged" if damaged else "intact"
+
+
+def repair(workshop: Workshop, record: Record) -> Result:
+    """Rewrite the frames that do not verify, from any source of the same image."""
+    wanted = record.installed.digest
+    found = workshop.slot_header(wanted)
+    if found is None or wanted in record.tried:
+        return "source_missing", CODES["no-source"], {}
+    here = workshop.candidates(record)
+    same = [candidate for candidate in here if candidate.manifest.digest == wanted]
+    try:
+        return _write(workshop, record, same, "frames_rewritten", CODES["frames-repaired"])
+    finally:
+        workshop.close(here)
+
+
+def reinstall(workshop: Workshop, record: Record) -> Result:
+    """Write the best image that is here. Its digest is in the journal before its first frame is in the slot."""
+    here = workshop.candidates(record)
+    try:
+        return _write(workshop, record, here, "image_written", CODES["installed"])
+    finally:
+        workshop.close(here)
+
+
+def _write(workshop: Workshop, record: Record, candidates: list[Candidate], done: str, reason: int) -> Result:
+    refusal = CODES["no-source"]
+    for candidate in candidates:
+        image = image_of(candidate.manifest)
+        note(f"from {candidate.source.name}: version {candidate.manifest.version}")
+        if done == "image_written" and record.target != image:
+            record = record.but(target=image)
+            workshop.intend(record)
+        try:
+            report = install.install(
+                workshop.slot,
+                workshop.headers,
+                candidate.source,
+                candidate.header,
+                candidate.manifest.image(SLOT_CLASS),
+                target_broken=done == "frames_rewritten",
+                progress=workshop.progress(),
+            )
+        except TargetError as error:
+            note(str(error))
+            return "write_failed", CODES["slot-write-failed"], {}
+        except PayloadError as error:
+            note(f"{candidate.source.name}: {error}")
+            refusal = CODES.get(error.reason, refusal)
+            continue
+        note(f"{report.frames_written} frames written")
+        return done, reason, {"frames_written": report.frames_written, "target": record.target}
+    return "source_missing", refusal, {}
+
+
+def read_back(workshop: Workshop, record: Record) -> Result:
+    """Read everything past every cache and compare with the signed table."""
+    found = workshop.slot_header(_current(record))
+    if found is None:
+        event, reason = judge(record, "unreadable")
+        return event, reason, {}
+    image = found[1].image(SLOT_CLASS)
+    damaged = frames.read_back(workshop.slot, image.frames(), workshop.progress())
+    event, reason = judge(record, "damaged" if damaged else "intact")
+    return event, reason, {}
+
+
+def activate(workshop: Workshop, record: Record) -> Result:
+    """Make both header copies describe the slot's content."""
+    found = workshop.slot_header(_current(record))
+    try:
+        if found is not None:
+            install.write_slot_headers(workshop.headers, found[0])
+    except (TargetError, BundleError) as error:
+        note(str(error))
+        return "write_failed", CODES["slot-write-failed"], {}
+    return "activated", CODES["installed"], {}
+
+
+def rest(workshop: Workshop, record: Record) -> Result:
+    """Write nothing. Leave on a new source, a person, or when the delay is over."""
+    known = _usable(workshop, record) if record.state == "WAITING" and record.reason in _AFTER_ACTION else set()
+    note("waiting for a USB stick labelled UNBRICK, the button, or the next try")
+    deadline = time.monotonic() + min(REST_SECONDS_FIRST << record.cycles, REST_SECONDS_MAX)
+    button = workshop.config.get("button")
+    released = False
+    while time.monotonic() < deadline:
+        workshop.alive()
+        time.sleep(REST_POLL_SECONDS)
+        if _usable(workshop, record) - known:
+            return "source_appeared", CODES["resumed"], {}
+        if button and record.state == "WAITING":
+            held = button_held(button)
+            if held and released:
+                return "recovery_requested", CODES["button-held"], {}
+            released = released or not held
+    if record.state != "WAITING":
+        return "resumed", record.reason, {}
+    return "backoff_elapsed", CODES["resumed"], {}
+
+
+# Reasons of work that ended in WAITING within this boot: the sources that are here did not help.
+_AFTER_ACTION = tuple(CODES[word] for word in ("slot-write-failed", "repairs-exhausted", "filesystem-failing"))
+
+
+def _usable(workshop: Workshop, record: Record) -> set[tuple[str, bytes]]:
+    here = workshop.candidates(record)
+    workshop.close(here)
+    return {(candidate.source.name, candidate.manifest.digest) for candidate in here}
+
+
+def _current(record: Record) -> bytes:
+    """The digest of what the slot should hold: what is being installed, else what is installed."""
+    return record.target.digest if record.target.digest != NO_DIGEST else record.installed.digest
+
+
+ACTIONS: dict[str, Callable[[Workshop, Record], Result]] = {
+    "verify": verify,
+    "rebuild": rebuild,
+    "repair": repair,
+    "reinstall": reinstall,
+    "read_back": read_back,
+    "activate": activate,
+    "rest": rest,
+}

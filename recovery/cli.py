@@ -1,0 +1,204 @@
+"""The device's command, run in the OS: the same binary as the recovery image's /init.
+
+It reads the journal and tells, says that the OS runs well, and asks for recovery. It installs nothing.
+Exit codes: 0 done, 1 error, 2 nothing to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from device_config import CONFIG
+
+from recovery.device_journal import DeviceJournal, identity, lock_journal, regions
+from recovery.disks import DiskMissingError, find_disk
+from recovery.history import Entry, entries
+from statemachine.reasons import CODES, advice, label
+from statemachine.record import NO_DIGEST, Record
+from statemachine.step import IllegalEventError, step
+from statemachine.store import JournalUnwritable, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DONE, ERROR, NOTHING_TO_DO = 0, 1, 2
+_REBOOT_COMMANDS = (("/usr/bin/systemctl", "reboot"), ("/sbin/reboot",))
+_EXAMPLES = """examples:
+  unbrick status                     what the device is and why
+  unbrick status --output-format=shell
+  unbrick mark-good                  the OS runs well: confirm it
+  unbrick reboot --recovery          verify the slot at the next start
+  unbrick log                        what happened, oldest first
+  unbrick journal show --json        every record of the journal
+
+exit codes: 0 done, 1 error, 2 nothing to do
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    chosen = _parser().parse_args(arguments)
+    try:
+        return int(chosen.run(chosen))
+    except (OSError, DiskMissingError, JournalUnwritable) as error:
+        print(f"unbrick: {error}", file=sys.stderr)
+        print("unbrick: what to do: run this as root on the device itself; see `unbrick log`", file=sys.stderr)
+        return ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="unbrick",
+        description="What the recovery of this device knows, and what the OS has to tell it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _verb(verbs, "status", "the state of the device, its reason, its image", _status, output=True)
+    _verb(verbs, "mark-good", "the OS runs well: confirm its image", _mark_good)
+    reboot = _verb(verbs, "reboot", "restart the device", _reboot)
+    reboot.add_argument("--recovery", action="store_true", help="verify the slot before the next start of the OS")
+    reboot.add_argument("--later", action="store_true", help="only note the request; restart when you like")
+    _verb(verbs, "log", "what happened, from the journal, oldest first", _log, output=True)
+    journal = verbs.add_parser("journal", help="the journal's records").add_subparsers(required=True, metavar="VERB")
+    _verb(journal, "show", "every record, oldest first", _journal_show, output=True)
+    return parser
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    run: Callable[[argparse.Namespace], int],
+    output: bool = False,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    if output:
+        formats = ("readable", "shell", "json")
+        parser.add_argument("--output-format", choices=formats, default="readable", help="default: %(default)s")
+        parser.add_argument("--json", action="store_const", const="json", dest="output_format", help="short form")
+    return parser
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    journal = _open_journal()
+    facts = describe(journal.record) | {"journal": journal.verdict.lower()}
+    _show(facts, chosen.output_format)
+    return DONE
+
+
+def _mark_good(_chosen: argparse.Namespace) -> int:
+    lock = lock_journal()
+    try:
+        journal = _open_journal()
+        try:
+            record, _action = step(journal.record, "marked_good", CONFIG["boot_attempts"], reason=CODES["confirmed"])
+        except IllegalEventError:
+            print(f"unbrick: nothing to confirm: the device is in {journal.record.state}", file=sys.stderr)
+            return NOTHING_TO_DO
+        journal.persist(record)
+    finally:
+        os.close(lock)
+    print(f"unbrick: {label(record.reason)}: version {record.confirmed_version}")
+    return DONE
+
+
+def _reboot(chosen: argparse.Namespace) -> int:
+    if chosen.recovery:
+        lock = lock_journal()
+        try:
+            journal = _open_journal()
+            journal.persist(journal.record.but(requested=True))
+        finally:
+            os.close(lock)
+        print("unbrick: the slot is verified at the next start")
+    if chosen.later:
+        return DONE
+    for command in _REBOOT_COMMANDS:
+        if os.access(command[0], os.X_OK):
+            process = os.posix_spawn(command[0], command, dict(os.environ))
+            return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    print("unbrick: no command to restart was found; restart the device by hand", file=sys.stderr)
+    return ERROR
+
+
+def _log(chosen: argparse.Namespace) -> int:
+    history = [entry for entry in _history() if entry.changed]
+    if chosen.output_format == "json":
+        print(json.dumps([_facts(entry) for entry in history], indent=1))
+        return DONE
+    for entry in history:
+        record = entry.record
+        print(f"boot {record.boots:5d}  {record.state:<14} {label(record.reason)}")
+    return DONE
+
+
+def _journal_show(chosen: argparse.Namespace) -> int:
+    if chosen.output_format == "json":
+        print(json.dumps([_facts(entry) for entry in _history()], indent=1))
+        return DONE
+    for entry in _history():
+        facts = _facts(entry)
+        print("  ".join(f"{name}={value}" for name, value in facts.items()))
+    return DONE
+
+
+def describe(record: Record) -> dict[str, object]:
+    """The record as names and values for a person or a script."""
+    return {
+        "state": record.state,
+        "reason": label(record.reason),
+        "advice": advice(record.reason),
+        "entered": label(record.entered),
+        "boots": record.boots,
+        "attempts-left": record.attempts_left,
+        "cycles": record.cycles,
+        "floor": record.floor,
+        "version": record.installed.version,
+        "image": _short(record.installed.digest),
+        "kind": record.installed.kind,
+        "confirmed-version": record.confirmed_version,
+        "confirmed": _short(record.confirmed),
+        "target": _short(record.target.digest),
+        "tried": len(record.tried),
+        "upper-generation": record.upper_generation,
+        "frames-written": record.frames_written,
+        "requested": record.requested,
+    }
+
+
+def _facts(entry: Entry) -> dict[str, object]:
+    return {"term": entry.term, "sequence": entry.sequence} | describe(entry.record)
+
+
+def _short(digest: bytes) -> str:
+    return "none" if digest == NO_DIGEST else digest[:8].hex()
+
+
+def _show(facts: dict[str, object], output_format: str) -> None:
+    if output_format == "json":
+        print(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        if output_format == "shell":
+            print(f"UNBRICK_{name.upper().replace('-', '_')}='{value}'")
+        else:
+            print(f"{name + ':':<18} {value}")
+
+
+def _open_journal() -> DeviceJournal:
+    return DeviceJournal(CONFIG, find_disk(CONFIG["disk"]["serial"]))
+
+
+def _history() -> list[Entry]:
+    store = Store(regions(CONFIG, find_disk(CONFIG["disk"]["serial"])), identity(CONFIG))
+    store.open()
+    return entries(store)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
