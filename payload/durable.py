@@ -36,13 +36,13 @@ def atomic_replace(path: Path, content: Content, mode: int = 0o644) -> None:
     """
     target = os.fspath(path)
     directory, name = os.path.split(target)
-    temporary = os.path.join(directory, f".{name}.new")  # noqa: PTH118 - pathlib costs boot time
+    temporary = os.path.join(directory, f".{name}.new")
     with os.fdopen(_open_locked(temporary), "r+b") as file:
         try:
             _fill(file, content, mode)
-            os.rename(temporary, target)  # noqa: PTH104
+            os.rename(temporary, target)
         except BaseException:
-            os.unlink(temporary)  # noqa: PTH108 - still locked, so it is ours
+            os.unlink(temporary)
             raise
     flush_directory(directory or ".")
 

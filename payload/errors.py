@@ -1,0 +1,150 @@
+"""What can go wrong between a bundle and a disk, split by who is at fault.
+
+::
+
+    PayloadError                        reason word
+    ├── BundleError                     the bundle's bytes: whoever made, copied or carried it
+    │   ├── PayloadMissingError         payload-missing            no bundle starts here
+    │   ├── PayloadUnreadableError      payload-unreadable         the medium gives I/O errors
+    │   ├── PayloadTruncatedError       payload-truncated          it ends too early
+    │   ├── PayloadCorruptError         payload-corrupt            bytes changed since it was made
+    │   ├── PayloadTooLargeError        payload-too-large          a length above its bound
+    │   └── PayloadFormatError          payload-format             not as docs/SPEC.md says
+    ├── TrustError                      an intact bundle that this device must not take
+    │   ├── PayloadUnsignedError        payload-unsigned           nobody signed it
+    │   ├── PayloadWrongKeyError        payload-wrong-key          signed, but not by our root key
+    │   ├── PayloadForgedError          payload-forged             claims our key, the signature lies
+    │   ├── PayloadWrongCompatibleError payload-wrong-compatible   for another kind of device
+    │   ├── PayloadBelowFloorError      payload-below-floor        older than what is allowed
+    │   └── PayloadKernelMismatchError  payload-kernel-mismatch    for another kernel than runs
+    ├── TargetError                     the medium that is written
+    │   ├── TargetTooSmallError         target-too-small
+    │   ├── TargetWriteFailedError      target-write-failed
+    │   └── TargetReadbackFailedError   target-readback-failed     it said yes and kept something else
+    └── PayloadInputError               payload-input              what the maker of a bundle handed in
+
+The word is stable; screens, pages and the journal name a failure by it. Programmer errors are not
+here: they are ``assert`` and ``ValueError``.
+"""
+
+from __future__ import annotations
+
+
+class PayloadError(Exception):
+    """One failure. ``str()`` of it is a sentence for people, ``reason`` the stable word."""
+
+    reason = "payload-error"
+
+
+class BundleError(PayloadError):
+    """The bytes that were read are not the bytes of a bundle."""
+
+    reason = "payload-format"
+
+
+class PayloadMissingError(BundleError):
+    """No bundle starts here at all."""
+
+    reason = "payload-missing"
+
+
+class PayloadUnreadableError(BundleError):
+    """The medium that holds the bundle answers with I/O errors."""
+
+    reason = "payload-unreadable"
+
+
+class PayloadTruncatedError(BundleError):
+    """The bundle ends before its own lengths say so."""
+
+    reason = "payload-truncated"
+
+
+class PayloadCorruptError(BundleError):
+    """Bytes changed after the bundle was made."""
+
+    reason = "payload-corrupt"
+
+
+class PayloadTooLargeError(BundleError):
+    """A length is above its bound, or a header does not fit the region that keeps it."""
+
+    reason = "payload-too-large"
+
+
+class PayloadFormatError(BundleError):
+    """Made by something that does not follow the format, or follows a later one."""
+
+    reason = "payload-format"
+
+
+class TrustError(PayloadError):
+    """The bundle is whole, and this device must not take it."""
+
+    reason = "payload-unsigned"
+
+
+class PayloadUnsignedError(TrustError):
+    """It carries no signature."""
+
+    reason = "payload-unsigned"
+
+
+class PayloadWrongKeyError(TrustError):
+    """It is signed, by keys that this device does not follow."""
+
+    reason = "payload-wrong-key"
+
+
+class PayloadForgedError(TrustError):
+    """It names our key, but the signature is not of these bytes."""
+
+    reason = "payload-forged"
+
+
+class PayloadWrongCompatibleError(TrustError):
+    """It is for another kind of device."""
+
+    reason = "payload-wrong-compatible"
+
+
+class PayloadBelowFloorError(TrustError):
+    """Its version is below the lowest one allowed."""
+
+    reason = "payload-below-floor"
+
+
+class PayloadKernelMismatchError(TrustError):
+    """Its modules are for another kernel than the one that runs."""
+
+    reason = "payload-kernel-mismatch"
+
+
+class TargetError(PayloadError):
+    """The medium that is written to is at fault."""
+
+    reason = "target-write-failed"
+
+
+class TargetTooSmallError(TargetError):
+    """The slot is smaller than the image."""
+
+    reason = "target-too-small"
+
+
+class TargetWriteFailedError(TargetError):
+    """Writing or flushing failed as often as it was tried."""
+
+    reason = "target-write-failed"
+
+
+class TargetReadbackFailedError(TargetError):
+    """The medium took the bytes and gives back others."""
+
+    reason = "target-readback-failed"
+
+
+class PayloadInputError(PayloadError):
+    """What the maker of a bundle handed in does not make one."""
+
+    reason = "payload-input"

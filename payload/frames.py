@@ -1,0 +1,151 @@
+"""Frames between a bundle and a region: verify, write what is missing, and nothing else.
+
+There is no progress file: after a cut the target is hashed and the rest is written. Content that
+verifies is never rewritten. Memory is a few frames, whatever the size of the image. Which image goes
+where, and what is recorded around it, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from payload.bundle import read_exactly
+from payload.codec import zstd_decompress
+from payload.digest import digest
+from payload.errors import BundleError, PayloadCorruptError
+from payload.table import RAW, ZERO, ZSTD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from payload.bundle import Reader
+    from payload.table import FrameTable
+    from statemachine.region import Region
+
+    # (what is being done, frames done, frames in all)
+    Progress = Callable[[str, int, int], None]
+
+
+def silent(activity: str, done: int, total: int) -> None:
+    """A progress that nobody watches."""
+
+
+class FrameReader:
+    """The frames of one image, from a bundle that may be cut short or rotten.
+
+    ``data_offset`` is the length of that bundle's header.
+    """
+
+    __slots__ = ("_data_offset", "_reader", "table")
+
+    def __init__(self, reader: Reader, data_offset: int, table: FrameTable) -> None:
+        self._reader = reader
+        self._data_offset = data_offset
+        self.table = table
+
+    def frame(self, index: int) -> bytes:
+        """The plain bytes of frame ``index``, verified: no other bytes ever come out of here.
+
+        Raises:
+            BundleError: this bundle does not have them.
+        """
+        entry = self.table[index]
+        try:
+            stored = b""
+            if entry.stored_length:
+                stored = read_exactly(self._reader, self._data_offset + entry.offset, entry.stored_length)
+            plain = _DECODERS[entry.kind](stored, entry.plain_length)
+        except ValueError as error:
+            raise PayloadCorruptError(f"frame {index} of the bundle: {error}") from error
+        if digest(plain) != entry.digest:
+            raise PayloadCorruptError(f"frame {index} of the bundle is damaged")
+        return plain
+
+
+_DECODERS: dict[int, Callable[[bytes, int], bytes]] = {
+    ZERO: lambda stored, plain_length: bytes(plain_length),
+    RAW: lambda stored, plain_length: stored,
+    ZSTD: zstd_decompress,
+}
+
+
+def verify(
+    region: Region,
+    table: FrameTable,
+    progress: Progress = silent,
+    indices: Sequence[int] | None = None,
+    activity: str = "verify",
+) -> list[int]:
+    """The frames of ``region`` that are not what ``table`` says; all of them, or those of ``indices``.
+
+    A frame that cannot be read counts as damaged: writing it is what makes a disk replace a sector.
+    """
+    wanted: Sequence[int] = range(len(table)) if indices is None else indices
+    damaged = []
+    for done, index in enumerate(wanted, 1):
+        if not _is_intact(region, table, index):
+            damaged.append(index)
+        progress(activity, done, len(wanted))
+    return damaged
+
+
+def _is_intact(region: Region, table: FrameTable, index: int) -> bool:
+    frame = table[index]
+    try:
+        content = region.read(table.position(index), frame.plain_length)
+    except OSError:
+        return False
+    return digest(content) == frame.digest
+
+
+def verify_source(
+    frames: FrameReader, progress: Progress = silent, indices: Sequence[int] | None = None
+) -> dict[int, BundleError]:
+    """The frames that the bundle cannot give, each with its reason; of ``indices`` or of all."""
+    wanted: Sequence[int] = range(len(frames.table)) if indices is None else indices
+    missing: dict[int, BundleError] = {}
+    for done, index in enumerate(wanted, 1):
+        try:
+            frames.frame(index)
+        except BundleError as error:
+            missing[index] = error
+        progress("verify source", done, len(wanted))
+    return missing
+
+
+class Outcome:
+    """What :func:`write` could not do. ``unavailable``: frames the bundle lacks, with the reason.
+    ``refused``: frames the target did not take, with its error. ``written``: how many it took."""
+
+    __slots__ = ("refused", "unavailable", "written")
+
+    def __init__(self) -> None:
+        self.unavailable: dict[int, BundleError] = {}
+        self.refused: dict[int, OSError] = {}
+        self.written = 0
+
+
+def write(region: Region, frames: FrameReader, indices: Sequence[int], progress: Progress = silent) -> Outcome:
+    """Write the frames ``indices``. Not durable before a flush, not proven before a read-back.
+
+    A frame that cannot be had or written does not stop the others: another source may have it.
+    """
+    outcome = Outcome()
+    for done, index in enumerate(indices, 1):
+        try:
+            # The buffer that was verified is the buffer that is written.
+            region.write(frames.table.position(index), frames.frame(index))
+            outcome.written += 1
+        except BundleError as error:
+            outcome.unavailable[index] = error
+        except OSError as error:
+            outcome.refused[index] = error
+        progress("write", done, len(indices))
+    return outcome
+
+
+def read_back(region: Region, table: FrameTable, progress: Progress = silent) -> list[int]:
+    """The frames that the medium does not hold, after a flush, past every cache (see ``Region.read``).
+
+    All of them are read, not only those just written: a write that went astray hits another frame.
+    """
+    return verify(region, table, progress, activity="read back")

@@ -1,0 +1,78 @@
+"""Signing keys as files. Runs on the build host only; no private key ever reaches a device.
+
+A private key is Ed25519 in PEM (PKCS #8, not encrypted), mode 0600. A public key is a file of 64
+hexadecimal digits, or of the 32 raw bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from payload.codec import PUBLIC_KEY_BYTES
+from payload.durable import atomic_replace
+from payload.errors import PayloadInputError
+from payload.trust import key_id, signed_message
+
+KEY_FILE_BYTES_MAX = 16 << 10
+
+
+def generate_key(private_path: Path, public_path: Path) -> None:
+    """Make a new key pair. A private key that exists is never overwritten.
+
+    Raises:
+        PayloadInputError: there is a file already at ``private_path``.
+        OSError: a file cannot be written.
+    """
+    if private_path.exists():
+        raise PayloadInputError(f"{private_path} exists; choose another name or move it away")
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    atomic_replace(private_path, pem, mode=0o600)
+    atomic_replace(public_path, public_bytes(key).hex().encode("ascii") + b"\n")
+
+
+def load_signing_key(path: Path) -> Ed25519PrivateKey:
+    """The private key in ``path``. Raises ``PayloadInputError``."""
+    try:
+        key = serialization.load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise PayloadInputError(f"{path} is not a PEM private key without a password: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise PayloadInputError(f"{path} is not an Ed25519 key; make one with `unbrick keygen`")
+    return key
+
+
+def load_public_key(path: Path) -> bytes:
+    """The 32 bytes of the public key in ``path``. Raises ``PayloadInputError``."""
+    content = _read(path)
+    if len(content) == PUBLIC_KEY_BYTES:
+        return content
+    try:
+        key = bytes.fromhex(content.decode("ascii").strip())
+    except ValueError:
+        key = b""
+    if len(key) != PUBLIC_KEY_BYTES:
+        raise PayloadInputError(f"{path} holds neither 32 bytes nor 64 hexadecimal digits")
+    return key
+
+
+def public_bytes(key: Ed25519PrivateKey) -> bytes:
+    """The 32 bytes of the public half of ``key``."""
+    return key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def sign(key: Ed25519PrivateKey, manifest_bytes: bytes) -> tuple[bytes, bytes]:
+    """Key id and signature, as a header lists them."""
+    return key_id(public_bytes(key)), key.sign(signed_message(manifest_bytes))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(KEY_FILE_BYTES_MAX)
+    except OSError as error:
+        raise PayloadInputError(f"{path}: {error.strerror}") from error
