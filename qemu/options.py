@@ -1,0 +1,121 @@
+"""What a virtual machine is made of, and the emulator's command line that follows from it.
+
+Pure: starts nothing and creates nothing. The command line in :func:`shell_line` is the one a person
+runs by hand: the same machine, with the console on the terminal (Ctrl-A X ends it, Ctrl-A C is the
+emulator's monitor) and without the lab's control socket.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from qemu.disks import Disk, disk_arguments
+from qemu.errors import OptionsError, QemuMissing
+
+USB_BUS = "usb"
+
+_KEYBOARDS = {
+    "builtin": [],  # the PC's own, behind its i8042
+    "usb": ["-device", f"usb-kbd,bus={USB_BUS}.0"],
+    "virtio": ["-device", "virtio-keyboard-pci"],
+}
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """A machine that boots a kernel directly.
+
+    ``append`` is the kernel's command line; give it ``console=ttyS0``, and not ``quiet``, or there is
+    nothing to match. ``watchdog`` is a device model (``i6300esb``) that resets the machine. ``usb``
+    adds a controller that :meth:`qemu.machine.Machine.hotplug_usb` needs. Without ``reboot`` the
+    emulator ends where the guest would start again. ``extra`` arguments come last and win.
+    """
+
+    kernel: Path
+    initrd: Path | None = None
+    append: str = "console=ttyS0"
+    memory_mib: int = 256
+    cpus: int = 2
+    disks: tuple[Disk, ...] = ()
+    accelerator: str = "tcg,thread=multi"
+    watchdog: str = ""
+    usb: bool = False
+    keyboard: str = "builtin"
+    reboot: bool = True
+    program: str = "qemu-system-x86_64"
+    machine: str = "pc"
+    cpu: str = "max"
+    extra: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Look at the files now, where the message can be clear.
+
+        Raises:
+            OptionsError: a file is absent, or an option cannot be.
+            QemuMissing: the emulator is not installed.
+        """
+        require_program(self.program)
+        for role, path in (("kernel", self.kernel), ("initrd", self.initrd)):
+            if path is not None and not path.is_file():
+                raise OptionsError(f"{role} {path} does not exist")
+        if self.keyboard not in _KEYBOARDS:
+            raise OptionsError(f"keyboard {self.keyboard!r}: one of {', '.join(_KEYBOARDS)} is possible")
+        if len({disk.serial for disk in self.disks}) != len(self.disks):
+            raise OptionsError("two disks have the same serial number")
+        for disk in self.disks:
+            disk.check()
+
+
+def require_program(program: str) -> None:
+    """Raises: QemuMissing: ``program`` is not on this host's search path."""
+    if shutil.which(program) is None:
+        raise QemuMissing(
+            f"{program} is not installed",
+            "on Debian: apt install qemu-system-x86 (qemu-system-arm for other machines)",
+        )
+
+
+def arguments(options: MachineOptions) -> list[str]:
+    """The program and the machine, without its console and without a control socket."""
+    controller = options.usb or options.keyboard == "usb"
+    return [
+        options.program,
+        *("-nodefaults", "-no-user-config", "-display", "none"),
+        *("-machine", options.machine, "-cpu", options.cpu, "-accel", options.accelerator),
+        *("-m", str(options.memory_mib), "-smp", str(options.cpus)),
+        *("-kernel", str(options.kernel)),
+        *(("-initrd", str(options.initrd)) if options.initrd else ()),
+        *("-append", options.append),
+        *disk_arguments(options.disks),
+        *(("-device", f"qemu-xhci,id={USB_BUS}") if controller else ()),
+        *_KEYBOARDS[options.keyboard],
+        *(("-device", options.watchdog, "-action", "watchdog=reset") if options.watchdog else ()),
+        *(() if options.reboot else ("-no-reboot",)),
+    ]
+
+
+def console_on_terminal(options: MachineOptions) -> list[str]:
+    """The whole command line for a person: console and monitor share the terminal."""
+    return [*arguments(options), "-serial", "mon:stdio", *options.extra]
+
+
+def console_to_file(options: MachineOptions, control_socket: Path) -> list[str]:
+    """The whole command line for the lab.
+
+    The console writes to the standard output and reads from the standard input: a file and a pipe,
+    so the guest never waits for a reader. The guest's processors stand still until ``cont``.
+    """
+    return [
+        *arguments(options),
+        *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
+        *("-qmp", f"unix:{control_socket},server=on,wait=off", "-S"),
+        *options.extra,
+    ]
+
+
+def shell_line(options: MachineOptions) -> str:
+    """The command line as a line for a shell."""
+    return shlex.join(console_on_terminal(options))
