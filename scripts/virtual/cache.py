@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DIGEST_CHARACTERS = 16
+DIGEST = rf"[0-9a-f]{{{DIGEST_CHARACTERS}}}"
+ENTRIES_MAX = 12
 
 
 def digest_of(recipe: Mapping[str, object]) -> str:
@@ -36,6 +40,7 @@ def cached(cache: Path, name: str, recipe: Mapping[str, object], make: Callable[
     entry = cache / f"{name}-{digest_of(recipe)}"
     complete = entry / "complete"
     if complete.exists():
+        os.utime(complete)
         return entry
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{name}.lock").open("w") as lock:
@@ -45,4 +50,18 @@ def cached(cache: Path, name: str, recipe: Mapping[str, object], make: Callable[
             entry.mkdir()
             make(entry)
             complete.write_text(json.dumps(recipe, sort_keys=True, default=str, indent=1) + "\n")
+            _forget_oldest(cache, name)
     return entry
+
+
+def _forget_oldest(cache: Path, name: str) -> None:
+    """Keep the entries of this name that were used last: every new recovery program makes new images."""
+    entries = [entry for entry in cache.glob(f"{name}-*") if re.fullmatch(DIGEST, entry.name[len(name) + 1 :])]
+    used = {entry: _last_use(entry) for entry in entries}
+    for entry in sorted(entries, key=used.__getitem__, reverse=True)[ENTRIES_MAX:]:
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _last_use(entry: Path) -> float:
+    complete = entry / "complete"
+    return complete.stat().st_mtime if complete.exists() else 0.0

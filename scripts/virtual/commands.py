@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def run(
             command,
             input=standard_input,
             capture_output=True,
-            env=environment,
+            env=_with_system_programs(os.environ if environment is None else environment),
             cwd=folder,
             timeout=seconds_max,
             check=False,
@@ -55,3 +56,8 @@ def run(
         text = done.stderr[-ERROR_TEXT_BYTES_MAX:].decode(errors="replace").strip()
         raise SetupError(f"{command[0]} ended with {done.returncode}: {text}", hint)
     return done.stdout
+
+
+def _with_system_programs(environment: Mapping[str, str]) -> dict[str, str]:
+    """A user's search path has no mke2fs and no sfdisk."""
+    return {**environment, "PATH": f"{environment.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"}

@@ -21,6 +21,8 @@ from scripts.virtual.layer import SOURCE_DATE_EPOCH, Layer
 SHIPPED = Path(__file__).parents[2] / "recovery" / "os"
 HOST_NAME = "unbrick-virtual"
 INIT = "/sbin/init"
+CHECK = "etc/systemd/system/systemd-boot-check-no-failures.service"
+BOOT_SECONDS_MAX = 90
 CHANGED_BYTES = 1 << 20
 
 # `usr-is-merged` stands in for `usrmerge`, which would bring all of Perl.
@@ -145,6 +147,11 @@ def _add_unbrick(layer: Layer, binary: Path | None) -> None:
             layer.file(f"usr/lib/systemd/{path.relative_to(SHIPPED)}", path.read_bytes())
     wants = "etc/systemd/system/multi-user.target.wants/unbrick-mark-good.service"
     layer.symlink(wants, "/usr/lib/systemd/system/unbrick-mark-good.service")
+    # This device's idea of a complete boot: no unit failed. It starts again by itself when one did, and when
+    # nothing happens for too long; the attempt has been counted.
+    layer.file(f"{CHECK}.d/virtual.conf", "[Unit]\nFailureAction=reboot\n")
+    limit = f"[Unit]\nJobTimeoutSec={BOOT_SECONDS_MAX}\nJobTimeoutAction=reboot-force\n"
+    layer.file("etc/systemd/system/unbrick-mark-good.service.d/virtual.conf", limit)
     checked = "etc/systemd/system/boot-complete.target.requires/systemd-boot-check-no-failures.service"
     layer.symlink(checked, "/lib/systemd/system/systemd-boot-check-no-failures.service")
 

@@ -6,6 +6,7 @@ replayed before anything is looked at: the last device that used it may have los
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Ext4:
         """Make it new and empty; the same bytes every time."""
         options = f"offset={self._offset},hash_seed={FILE_SYSTEM_ID},lazy_itable_init=0,nodiscard"
         arguments = ["-q", "-F", "-t", "ext4", "-b", "4096", "-U", FILE_SYSTEM_ID, "-L", label, "-E", options]
-        environment = {"E2FSPROGS_FAKE_TIME": str(SOURCE_DATE_EPOCH), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        environment = os.environ | {"E2FSPROGS_FAKE_TIME": str(SOURCE_DATE_EPOCH)}
         size = f"{self._size // 1024}k"
         run(["mke2fs", *arguments, self._image, size], hint=HINT, environment=environment)
 

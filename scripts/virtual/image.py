@@ -26,7 +26,7 @@ MAKERS = {
     "squashfs": 'mksquashfs "$1" "$2" -comp zstd -Xcompression-level 19 -noappend -quiet -no-progress',
     "erofs": f'mkfs.erofs -zlz4hc -T{SOURCE_DATE_EPOCH} --all-root -U {FILE_SYSTEM_ID} --quiet "$2" "$1"',
     "ext4": f"""
-        size_kib=$(($(du -sk --apparent-size "$1" | cut -f1) * 9 / 8 / 1024 * 1024 + 8192))
+        size_kib=$(($(du -sk --apparent-size "$1" | cut -f1) * 9 / 8 / 1024 * 1024 + 6144))
         mke2fs -q -t ext4 -m 0 -b 4096 -J size=4 -U {FILE_SYSTEM_ID} \\
             -E hash_seed={FILE_SYSTEM_ID},lazy_itable_init=0 -d "$1" "$2" ${{size_kib}}k
     """,
@@ -77,7 +77,6 @@ def make_image(layers: Sequence[Path], filesystem: str, output: Path) -> None:
     environment = os.environ | {
         "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
         "E2FSPROGS_FAKE_TIME": str(SOURCE_DATE_EPOCH),
-        "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",
         "TZ": "UTC",
     }
     with tempfile.TemporaryDirectory(dir=output.parent) as tree:

@@ -16,6 +16,7 @@
 
 #define UNBRICK "/usr/lib/unbrick/unbrick"
 #define TEXT_BYTES_MAX 4096
+#define NOTHING_TO_CONFIRM 2
 
 struct behaviour {
 	const char *name;
@@ -141,7 +142,7 @@ static void read_ending(char *ending)
 	}
 }
 
-/* The exit status of `unbrick mark-good`; 127 where it cannot be run. */
+/* The exit status of `unbrick mark-good` (2: nothing to confirm); 127 where it cannot be run. */
 static int mark_good(void)
 {
 	int status = 0;
@@ -161,7 +162,7 @@ static void confirm(void)
 	char text[16];
 	int status = mark_good();
 
-	if (status == 0) {
+	if (status == 0 || status == NOTHING_TO_CONFIRM) {
 		say("good", "");
 		return;
 	}
