@@ -8,8 +8,6 @@ Does not find disks and takes no partition nodes: a partition has a page cache o
 is written through one is not seen through the other.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os
