@@ -103,8 +103,19 @@ def _mark_good(_chosen: argparse.Namespace) -> int:
         journal.persist(record)
     finally:
         os.close(lock)
-    print(f"unbrick: {label(record.reason)}: version {record.confirmed_version}")
+    line = f"unbrick: {label(record.reason)}: version {record.confirmed_version}"
+    print(line)
+    _tell_console(line)
     return DONE
+
+
+def _tell_console(line: str) -> None:
+    """The console face hears it too, whoever started this command; without a console nobody misses it."""
+    try:
+        with open("/dev/console", "w", encoding="ascii") as console:
+            console.write(f"\r\n{line}\r\n")
+    except OSError:
+        pass
 
 
 def _reboot(chosen: argparse.Namespace) -> int:

@@ -1,0 +1,130 @@
+"""A whole virtual device from nothing: key, recovery image, operating systems, bundles, a disk.
+
+What the demo and the boot tests share. Everything is kept in one folder and made again only where what it
+is made from has changed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qemu.machine import MachineOptions
+from qemu.options import Disk
+from scripts.virtual import debian_root, tiny_root
+from scripts.virtual.cache import cached
+from scripts.virtual.disk import DeviceDisk
+from scripts.virtual.image import OsImage, OsRecipe
+from scripts.virtual.layout import DEBIAN, TINY, Device, Layout, device_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from payload.manifest import Manifest
+
+CACHE = Path(__file__).parents[2] / "build" / "cache"
+ARGUMENTS = "console=ttyS0 panic=3 loglevel=5 net.ifnames=0"
+MEMORY_MIB = {"debian": 512, "tiny": 256}
+LAYOUTS = {"debian": DEBIAN, "tiny": TINY}
+Say = "Callable[[str], None]"
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What a device is made of. ``system`` is ``debian`` or ``tiny``."""
+
+    system: str
+    folder: Path
+    layout: Layout
+    device: Device
+    config: dict[str, Any]
+    kernel: Path
+    kernel_release: str
+    initrd: Path
+    unbrick_binary: Path
+
+    @property
+    def root_key(self) -> bytes:
+        return bytes.fromhex(self.config["keyring"]["root"])
+
+    def bundle(self, version: int, misbehave: str = "", **how: str) -> Path:
+        """The signed bundle of a version of the operating system."""
+        from payload.bundle import MAGIC
+        from payload.create import BundleInput, ImageInput, create
+        from payload.signing_key import load
+
+        recipe = OsRecipe(version, how.pop("filesystem", "squashfs"), misbehave, self.unbrick_binary)
+        kind = how.pop("kind", "immutable")
+        image = self._build_os(recipe, how)
+        identity = {"image": str(image.path), "release": self.kernel_release, "key": self.root_key.hex(), "kind": kind}
+
+        def make(folder: Path) -> None:
+            part = ImageInput(image.path, image.filesystem, kind=kind, watchdog_owner=image.watchdog_owner)
+            part = replace(part, init=image.init)
+            made = BundleInput(self.device.compatible, version, image.version_name, self.kernel_release, (part,))
+            create(made, load(self.folder / "signing.key"), folder / "os.ubk")
+
+        identity["format"] = MAGIC.hex()
+        return cached(CACHE, "bundle", identity, make) / "os.ubk"
+
+    def _build_os(self, recipe: OsRecipe, how: dict[str, str]) -> OsImage:
+        if self.system == "debian":
+            return debian_root.build_os(recipe, CACHE)
+        return tiny_root.build_os(recipe, CACHE, **how)
+
+    def disk(self, path: Path, bundle: Path, payload: Path | None = None) -> DeviceDisk:
+        """A device fresh from the factory: ``bundle`` installed and not confirmed yet, ``payload`` beside it."""
+        disk = DeviceDisk.create(path, self.layout)
+        disk.write_payload(payload or bundle)
+        self.install(disk, bundle)
+        return disk
+
+    def install(self, disk: DeviceDisk, bundle: Path) -> Manifest:
+        """Install ``bundle`` into the slot: signed, verified, and not confirmed."""
+        from recovery.workshop import image_of
+        from statemachine.reasons import CODES
+
+        manifest, _report = disk.write_slot(bundle, self.root_key)
+        journal = disk.journal(self.config)
+        attempts = self.config["boot_attempts"]
+        lost = journal.record.state == "JOURNAL_LOST"
+        record = journal.record.but(state="TRYING", attempts_left=attempts, installed=image_of(manifest))
+        journal.persist(record.but(reason=CODES["installed"], entered=0 if lost else record.entered))
+        return manifest
+
+    def options(self, disk: DeviceDisk, append: str = "", **changes: Any) -> MachineOptions:
+        """A machine with this disk, the watchdog, a USB port and a keyboard."""
+        options = MachineOptions(
+            kernel=self.kernel,
+            initrd=self.initrd,
+            append=f"{ARGUMENTS} {append}".strip(),
+            memory_mib=MEMORY_MIB[self.system],
+            disks=(Disk(disk.path, self.device.serial),),
+            watchdog=True,
+            usb=True,
+        )
+        return replace(options, **changes)
+
+
+def make_kit(folder: Path, system: str = "tiny", device: Device = Device(), say: Callable[[str], None] = print) -> Kit:
+    """Make everything that does not depend on a version of the operating system."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _make_key(folder)
+    layout = LAYOUTS[system]
+    (folder / "device.toml").write_text(device_toml(layout, device))
+    say("recovery image: building")
+    made = _build_image(folder)
+    say(f"recovery image: {made.size / 1e6:.2f} MB, as `unbrick build -c {shlex.quote('device.toml')}` makes it")
+    return Kit(
+        system=system,
+        folder=folder,
+        layout=layout,
+        device=device,
+        config=made.config,
+        kernel=made.kernel,
+        kernel_release=made.kernel_release,
+        initrd=made.path,
+        unbrick_binary=made.binary,
+    )
