@@ -50,10 +50,10 @@ ABI_FLAGS = {
 
 # Functions of glibc that dlopen() a library which no DT_NEEDED names. pthread_exit without
 # libgcc_s ends the process with "libgcc_s.so.1 must be installed for pthread_exit to work".
+# backtrace() opens it too, and does without: an image is not made larger for it.
 DLOPENED_BY_GLIBC = {
     b"pthread_exit": "libgcc_s.so.1",
     b"pthread_cancel": "libgcc_s.so.1",
-    b"backtrace": "libgcc_s.so.1",
 }
 
 
