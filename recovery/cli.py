@@ -13,13 +13,13 @@ import sys
 
 from device_config import CONFIG
 
-from recovery.device_journal import DeviceJournal, identity, lock_journal, regions
+from recovery.device_journal import DeviceJournal, lock_journal
 from recovery.disks import DiskMissingError, find_disk
 from recovery.history import Entry, entries
 from statemachine.reasons import CODES, advice, label
 from statemachine.record import NO_DIGEST, Record
 from statemachine.step import IllegalEventError, step
-from statemachine.store import JournalUnwritable, Store
+from statemachine.store import JournalUnwritable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _verb(
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    journal = _open_journal()
+    journal = _open_journal(look_only=True)
     facts = describe(journal.record) | {"journal": journal.verdict.lower()}
     _show(facts, chosen.output_format)
     return DONE
@@ -95,8 +95,11 @@ def _mark_good(_chosen: argparse.Namespace) -> int:
     lock = lock_journal()
     try:
         journal = _open_journal()
+        floor = _new_floor(journal.record)
         try:
-            record, _action = step(journal.record, "marked_good", CONFIG["boot_attempts"], reason=CODES["confirmed"])
+            record, _action = step(
+                journal.record, "marked_good", CONFIG["boot_attempts"], reason=CODES["confirmed"], floor=floor
+            )
         except IllegalEventError:
             print(f"unbrick: nothing to confirm: the device is in {journal.record.state}", file=sys.stderr)
             return NOTHING_TO_DO
@@ -107,6 +110,23 @@ def _mark_good(_chosen: argparse.Namespace) -> int:
     print(line)
     _tell_console(line)
     return DONE
+
+
+def _new_floor(record: Record) -> int:
+    """The floor after this version is good: never above what the local payload can bring back."""
+    from payload.bundle import read_header
+    from payload.device_region import DeviceRegion
+    from payload.errors import PayloadError
+    from payload.trust import verify
+
+    place = CONFIG["payload"]["region"]
+    region = DeviceRegion(find_disk(CONFIG["disk"]["serial"]), place["offset"], place["size"], writable=False)
+    try:
+        root_key = bytes.fromhex(CONFIG["keyring"]["root"])
+        local = verify(read_header(region), root_key, CONFIG["compatible"], record.floor, None)
+    except PayloadError:
+        return record.floor
+    return max(record.floor, min(record.installed.version, local.version))
 
 
 def _tell_console(line: str) -> None:
@@ -201,14 +221,12 @@ def _show(facts: dict[str, object], output_format: str) -> None:
             print(f"{name + ':':<18} {value}")
 
 
-def _open_journal() -> DeviceJournal:
-    return DeviceJournal(CONFIG, find_disk(CONFIG["disk"]["serial"]))
+def _open_journal(look_only: bool = False) -> DeviceJournal:
+    return DeviceJournal(CONFIG, find_disk(CONFIG["disk"]["serial"]), look_only)
 
 
 def _history() -> list[Entry]:
-    store = Store(regions(CONFIG, find_disk(CONFIG["disk"]["serial"])), identity(CONFIG))
-    store.open()
-    return entries(store)
+    return entries(_open_journal(look_only=True).store)
 
 
 if __name__ == "__main__":

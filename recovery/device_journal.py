@@ -28,19 +28,21 @@ def identity(config: dict[str, Any]) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
-def regions(config: dict[str, Any], disk: str) -> list[DeviceRegion]:
-    return [DeviceRegion(disk, region["offset"], region["size"]) for region in config["journal"]["regions"]]
+def regions(config: dict[str, Any], disk: str, writable: bool = True) -> list[DeviceRegion]:
+    places = config["journal"]["regions"]
+    return [DeviceRegion(disk, place["offset"], place["size"], writable=writable) for place in places]
 
 
 class DeviceJournal:
     """The open journal: ``record`` is the newest one, :meth:`persist` makes it durable before it counts.
 
-    A record that does not decode, or whose format is not known, counts as lost.
+    A record that does not decode, or whose format is not known, counts as lost. ``look_only`` repairs
+    nothing, starts no term, and cannot persist.
     """
 
-    def __init__(self, config: dict[str, Any], disk: str) -> None:
-        self.store = Store(regions(config, disk), identity(config))
-        opening = self.store.open()
+    def __init__(self, config: dict[str, Any], disk: str, look_only: bool = False) -> None:
+        self.store = Store(regions(config, disk, writable=not look_only), identity(config))
+        opening = self.store.inspect() if look_only else self.store.open()
         record = decode(opening.body) if opening.body is not None else None
         self.verdict: str = opening.verdict if record is not None else "LOST"
         self.reason: int = _VERDICT_REASONS[self.verdict]
