@@ -28,18 +28,19 @@ CONFIG_BYTES_MAX = 256 * 1024
 DISK_BYTES_MAX = 2**50
 JOURNAL_COPIES = 3
 HEADER_COPIES = 2
-PUBLIC_KEY_BYTES = 32
 BOOT_ATTEMPTS_MAX = 9
 WATCHDOG_SECONDS_MAX = 3600
 BUTTON_SECONDS_MAX = 30
 IMAGE_BYTES_DEFAULT_MAX = 64 * 1024 * 1024
+VERSION_MAX = 2**63 - 1  # what TOML's integers can say
 COMPRESSIONS = ("zstd", "xz", "gz", "none")
 DEVICE_TABLES = (
-    "compatible", "boot_attempts", "disk", "journal", "payload", "slot", "data", "watchdog", "button",
+    "compatible", "boot_attempts", "floor", "disk", "journal", "payload", "slot", "data", "watchdog", "button",
 )  # fmt: skip
 
 _MODULE_NAME = r"[A-Za-z0-9_-]+"
 _ABSOLUTE_PATH = r"(/[^/\0\n]+)+"
+_FIRMWARE_NAME = r"[^/\0\n][^\0\n]*"
 _PACKAGE_NAME = r"[a-z0-9][a-z0-9.+-]+"
 
 
@@ -127,7 +128,10 @@ class Programs:
 
 @dataclass(frozen=True, kw_only=True)
 class Firmware:
-    include: tuple[str, ...] = limited(default=(), pattern=r"[^/\0\n][^\0\n]*")
+    """Names below /lib/firmware, wildcards allowed. ``optional`` ones may be absent."""
+
+    include: tuple[str, ...] = limited(default=(), pattern=_FIRMWARE_NAME)
+    optional: tuple[str, ...] = limited(default=(), pattern=_FIRMWARE_NAME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +142,10 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One device. ``slot`` maps a slot class to its slots by number: ``slot["rootfs"]["0"]``."""
+    """One device. ``slot`` maps a slot class to its slots by number: ``slot["rootfs"]["0"]``.
+
+    ``floor`` is the lowest version the device takes even when its journal is lost.
+    """
 
     compatible: str = limited(pattern=r"[A-Za-z0-9][A-Za-z0-9._,+-]{0,127}")
     disk: Disk
@@ -149,6 +156,7 @@ class Config:
     keyring: Keyring
     sysroot: Sysroot
     boot_attempts: int = limited(default=3, at_least=1, at_most=BOOT_ATTEMPTS_MAX)
+    floor: int = limited(default=0, at_least=0, at_most=VERSION_MAX)
     watchdog: Watchdog | None = None
     button: Button | None = None
     kernel: Kernel = field(default_factory=Kernel)
@@ -203,23 +211,14 @@ def root_public_key(config: Config) -> bytes:
     Raises:
         ConfigError: the file is absent or is neither.
     """
-    path = config.keyring.root
-    hint = "Make one with `unbrick key new signing.key`, which writes signing.pub beside it."
+    from payload.errors import PayloadInputError
+    from payload.signing_key import load_public_key
+
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(4096)
-    except OSError as error:
-        raise config.source.error("keyring.root", f"{path}: {error.strerror}", hint) from error
-    if len(raw) == PUBLIC_KEY_BYTES:
-        return raw
-    try:
-        key = bytes.fromhex(raw.decode("ascii").strip())
-    except ValueError:
-        key = b""
-    if len(key) != PUBLIC_KEY_BYTES:
-        message = f"{path} holds neither 32 raw bytes nor 64 hexadecimal digits"
-        raise config.source.error("keyring.root", message, hint)
-    return key
+        return load_public_key(config.keyring.root)
+    except PayloadInputError as error:
+        hint = "`unbrick key new root.key` makes a pair and writes root.pub beside it."
+        raise config.source.error("keyring.root", str(error), hint) from error
 
 
 def device_config(config: Config) -> dict[str, Any]:
