@@ -89,17 +89,20 @@ class DeviceDisk:
         """
         from payload.bundle import read_header
         from payload.install import install
+        from payload.sources import FileSource
         from payload.trust import verify
 
-        source = DeviceRegion(str(bundle), 0, bundle.stat().st_size // 512 * 512, writable=False)
-        header = read_header(source)
-        manifest = verify(header, root_key, None, 0, None)
-        slot, *headers = regions = [self.region(name) for name in ("slot", "header-0", "header-1")]
+        source = FileSource(str(bundle), bundle.name)
+        regions = [self.region(name) for name in ("slot", "header-0", "header-1")]
         try:
+            header = read_header(source)
+            manifest = verify(header, root_key, None, 0, None)
+            slot, *headers = regions
             image = manifest.image("rootfs")
             return manifest, install(slot, headers, source, header, image, target_broken=True)
         finally:
-            for region in (source, *regions):
+            source.close()
+            for region in regions:
                 region.close()
 
     def journal(self, config: dict[str, Any]) -> DeviceJournal:

@@ -39,19 +39,23 @@ class Ext4:
         entries = [line.split("/") for line in self._debug(f"ls -p {folder}").splitlines()[:LINES_MAX]]
         return sorted(entry[5] for entry in entries if len(entry) > 5 and entry[5] not in (".", "..", ""))
 
+    def exists(self, path: str) -> bool:
+        return Path(path).name in self.names(str(Path(path).parent))
+
     def read(self, path: str) -> bytes:
         """The content of a file; empty where there is none."""
         return self._debug_bytes(f"cat {path}")
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Put a file of root's there, with the folders above it; what was at ``path`` goes."""
-        folders = [str(parent) for parent in reversed(Path(path).parents) if str(parent) != "/"]
+        # debugfs does not refuse a name that is there: it would lose an inode.
+        missing = [folder for folder in reversed(Path(path).parents[:-1]) if not self.exists(str(folder))]
         with tempfile.NamedTemporaryFile() as content:
             content.write(data)
             content.flush()
             commands = [
-                *(f"mkdir {folder}" for folder in folders),
-                f"rm {path}",
+                *(f"mkdir {folder}" for folder in missing),
+                *([f"rm {path}"] if self.exists(path) else []),
                 f"write {content.name} {path}",
                 f"set_inode_field {path} mode 0{0o100000 | mode:o}",
                 f"set_inode_field {path} uid 0",

@@ -24,11 +24,17 @@ HINT = "see that the disk has 1 GiB free, then run ./scripts/install again"
 # $1 = tree, $2 = output. An ext4 image keeps its journal and an eighth of free space: it may be used read-write.
 MAKERS = {
     "squashfs": 'mksquashfs "$1" "$2" -comp zstd -Xcompression-level 19 -noappend -quiet -no-progress',
-    "erofs": f'mkfs.erofs -zlz4hc -T{SOURCE_DATE_EPOCH} --all-root -U {FILE_SYSTEM_ID} --quiet "$2" "$1"',
+    "erofs": f'mkfs.erofs -zlz4hc -T{SOURCE_DATE_EPOCH} -U {FILE_SYSTEM_ID} --quiet "$2" "$1"',
     "ext4": f"""
-        size_kib=$(($(du -sk --apparent-size "$1" | cut -f1) * 9 / 8 / 1024 * 1024 + 6144))
+        content_kib=$(($(du -sk --apparent-size "$1" | cut -f1) + 3 * $(find "$1" | wc -l)))
+        size_kib=$((content_kib * 9 / 8 / 1024 * 1024 + 6144))
         mke2fs -q -t ext4 -m 0 -b 4096 -J size=4 -U {FILE_SYSTEM_ID} \\
             -E hash_seed={FILE_SYSTEM_ID},lazy_itable_init=0 -d "$1" "$2" ${{size_kib}}k
+        # mke2fs copies the times of change and of use, and these are of the unpacking.
+        (cd "$1" && find . -printf 'set_inode_field "/%P" ctime @{SOURCE_DATE_EPOCH}\\n') >"$2.times"
+        sed 's/ ctime / atime /' "$2.times" >>"$2.times2"
+        cat "$2.times" "$2.times2" | debugfs -w -f - "$2" >/dev/null 2>&1
+        rm "$2.times" "$2.times2"
     """,
 }
 
@@ -72,6 +78,7 @@ def make_image(layers: Sequence[Path], filesystem: str, output: Path) -> None:
     archives = " ".join(f'"${number}"' for number in range(3, 3 + len(layers)))
     script = f"""
         for layer in {archives}; do tar --extract --preserve-permissions --file "$layer" --directory "$1"; done
+        find "$1" -newermt @{SOURCE_DATE_EPOCH} -exec touch --no-dereference --date=@{SOURCE_DATE_EPOCH} {{}} +
         {MAKERS[filesystem]}
     """
     environment = os.environ | {
