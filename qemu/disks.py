@@ -79,7 +79,7 @@ def block_node(disk: Disk, name: str) -> Node:
 
 def device_properties(disk: Disk, name: str) -> str:
     """The ``-device`` value of ``disk`` on top of the node ``name``; errors reach the guest."""
-    properties = {
+    properties: dict[str, object] = {
         "driver": "virtio-blk-pci",
         "drive": name,
         "id": f"device-{name}",
@@ -89,7 +89,7 @@ def device_properties(disk: Disk, name: str) -> str:
     }
     if disk.log is not None:
         # A request takes two (flush) or three (write) of four descriptors: they come one by one.
-        properties |= {"num-queues": "1", "queue-size": "4", "indirect_desc": "off"}
+        properties |= {"num-queues": 1, "queue-size": 4, "indirect_desc": False}
     return json.dumps(properties)
 
 

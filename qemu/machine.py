@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -31,6 +32,7 @@ __all__ = ["Disk", "Machine", "MachineOptions"]
 
 START_SECONDS = 30.0
 KILL_SECONDS = 10.0
+DYING_SECONDS = 2.0
 UNPLUG_SECONDS = 15.0
 
 _PR_SET_PDEATHSIG = 1
@@ -101,7 +103,9 @@ class Machine:
         try:
             self._monitor.connect(START_SECONDS, self._ended)
         except LabError as error:
-            raise MachineEnded(str(error), self.command_line()) from error
+            with suppress(subprocess.TimeoutExpired):  # its own words say why, once it is gone
+                self._process.wait(DYING_SECONDS)
+            raise MachineEnded(self._ended() or str(error), self.command_line()) from error
 
     def command_line(self) -> str:
         """The line for a shell that runs this machine by hand, with its console on the terminal."""

@@ -12,6 +12,7 @@ from qemu.errors import ConsoleTimeout, MachineEnded
 from qemu.faults import nth_write_fails
 from qemu.machine import Disk, MachineOptions
 from qemu.pytest_plugin import MachineFactory
+from qemu.write_log import WriteLog, crash_image
 from tests.boot import lab_guest
 
 pytestmark = pytest.mark.boot
@@ -61,6 +62,11 @@ def blank(path: Path, size: int = 1 << 20) -> Path:
     return path
 
 
+def first_blocks(image: Path) -> tuple[bytes, bytes, bytes]:
+    content = image.read_bytes()
+    return content[:4096], content[4096:8192], content[8192:12288]
+
+
 def test_a_guest_says_hello_and_answers(machine: MachineFactory, options: Options) -> None:
     guest = machine(options("hello"))
     guest.expect("name? ", BOOT_SECONDS)
@@ -84,6 +90,30 @@ def test_boots_are_counted_and_the_end_of_a_guest_is_told(machine: MachineFactor
 
 def test_a_guest_that_switches_itself_off_ends_the_emulator(machine: MachineFactory, options: Options) -> None:
     assert machine(options("off")).wait_exit(BOOT_SECONDS) == 0
+
+
+def test_a_killed_machine_keeps_what_an_honest_power_cut_loses(
+    machine: MachineFactory, options: Options, tmp_path: Path
+) -> None:
+    image, base, crashed = blank(tmp_path / "disk"), blank(tmp_path / "base"), tmp_path / "crashed"
+    disk = Disk(image, "logged", log=tmp_path / "log")
+    guest = machine(options("write", *VIRTIO, disks=(disk,)))
+    guest.expect("lab: flush 0, three blocks written", BOOT_SECONDS)
+    guest.power_off()
+    flushed, first, second = b"F" * 4096, b"U" * 4096, b"U" * 4096
+    nothing = bytes(4096)
+    assert first_blocks(image) == (flushed, first, second), "a killed emulator loses nothing"
+
+    log = WriteLog.read(tmp_path / "log")
+    crash_image(log, base, crashed)
+    assert first_blocks(crashed) == (flushed, nothing, nothing)
+    *_, second_write = log.not_durable(len(log.entries))
+    crash_image(log, base, crashed, lose={second_write})
+    assert first_blocks(crashed) == (flushed, first, nothing)
+    crash_image(log, base, crashed, tear={second_write: 1536})
+    assert first_blocks(crashed) == (flushed, nothing, second[:1536].ljust(4096, b"\0"))
+    crash_image(log, base, crashed, upto=1)
+    assert first_blocks(crashed) == (nothing, nothing, nothing), "the flush had not happened yet"
 
 
 def test_exactly_the_third_write_fails(machine: MachineFactory, options: Options, tmp_path: Path) -> None:
