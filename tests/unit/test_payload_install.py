@@ -74,6 +74,8 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return Sample(tmp_path_factory.mktemp("older"), mixed_image(5, seed=2), version=3)
 
 
+@pytest.mark.requirement("D6")
+@pytest.mark.requirement("M6")
 def test_an_empty_slot_gets_the_image_and_both_headers(sample: Sample) -> None:
     target = Target()
     report = target.install(sample)
@@ -82,7 +84,6 @@ def test_an_empty_slot_gets_the_image_and_both_headers(sample: Sample) -> None:
     assert (report.frames_damaged, report.header_copies) == (5, 2)  # zero frames were there already
 
 
-@pytest.mark.requirement("M11")
 def test_content_that_verifies_is_never_rewritten(sample: Sample) -> None:
     target = Target()
     target.install(sample)
@@ -106,6 +107,7 @@ def test_only_damaged_frames_are_rewritten(sample: Sample) -> None:
     assert target.content(len(sample.plain)) == sample.plain
 
 
+@pytest.mark.requirement("M7")
 def test_what_an_interrupted_run_wrote_is_not_written_again(sample: Sample) -> None:
     target = Target()
     reader = frames.FrameReader(sample.reader, len(sample.header.raw), sample.image.frames())
@@ -138,7 +140,6 @@ def test_a_rotten_source_gives_what_it_has_and_another_finishes(sample: Sample) 
     assert target.content(len(sample.plain)) == sample.plain
 
 
-@pytest.mark.requirement("G4")
 def test_a_bootable_slot_is_not_touched_for_a_source_that_is_not_whole(sample: Sample, older: Sample) -> None:
     target = Target()
     target.install(older)
