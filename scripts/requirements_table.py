@@ -52,7 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         if row not in tests:
             problems.append(f"{test} names {row}, which is no row of {ROWS}")
         tests.setdefault(row, []).append(test)
-    problems += [f"{row['id']} is claimed and no test shows it" for row in rows if row["claimed"] and not tests[row["id"]]]
+    problems += [
+        f"{row['id']} is claimed and no test shows it" for row in rows if row["claimed"] and not tests[row["id"]]
+    ]
     if chosen.json:
         print(json.dumps([row | {"tests": tests[row["id"]]} for row in rows], indent=1))
     elif not chosen.quiet:

@@ -46,7 +46,7 @@ class EndlessRebootError(Exception):
 def boots_max(attempts: int = BOOT_ATTEMPTS_DEFAULT) -> int:
     """K for a device with this many boot attempts. Raises :class:`EndlessRebootError`."""
     known: dict[_Key, int] = {}
-    return max(_longest(record, attempts, known) for record in every_record(attempts))
+    return max(boots_to_rest(record, attempts, known) for record in every_record(attempts))
 
 
 def every_record(attempts: int = BOOT_ATTEMPTS_DEFAULT) -> Iterator[Record]:
@@ -68,8 +68,11 @@ def every_record(attempts: int = BOOT_ATTEMPTS_DEFAULT) -> Iterator[Record]:
                             )
 
 
-def _longest(start: Record, attempts: int, known: dict[_Key, int]) -> int:
-    """Boots on the longest path from a start with this record: depth first, without recursion."""
+def boots_to_rest(start: Record, attempts: int, known: dict[_Key, int]) -> int:
+    """Boots on the longest path from a start with this record. ``known`` keeps what was found on the way.
+
+    Depth first, without recursion. Raises :class:`EndlessRebootError`.
+    """
     path: list[tuple[_Key, Iterator[_Edge], int]] = []
     best: dict[_Key, int] = {}
 

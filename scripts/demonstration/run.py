@@ -12,12 +12,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from payload.durable import atomic_replace
 from scripts.demonstration.scenarios import SCENARIOS
 from scripts.demonstration.stage import CONFIRMED, Outcome, Stage, play
 from scripts.virtual.disk import DeviceDisk
 from scripts.virtual.kit import Kit, make_kit
-
-from payload.durable import atomic_replace
 
 FOLDER = Path("build/demo")
 VERSION = 1

@@ -9,10 +9,9 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from payload.table import FRAME_BYTES_DEFAULT
 from scripts.demonstration.stage import UNTOUCHED, NotShownError, Stage
 from scripts.virtual.usb_stick import make_fat_stick
-
-from payload.table import FRAME_BYTES_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qemu.disks import Disk
 from qemu.machine import Machine
-from qemu.write_log import replay_flushed
+from qemu.write_log import WriteLog, crash_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scripts.virtual.disk import DeviceDisk
     from scripts.virtual.kit import Kit
-
     from statemachine.record import Record
 
 CONFIRMED = re.compile(r"unbrick: E100 confirmed: version (\d+)")
@@ -71,9 +70,11 @@ class Stage:
         machine.expect(moment, seconds)
         machine.power_off()
         machine.close()
-        lost = replay_flushed(log, before.path, self.disk.path)
+        written = WriteLog.read(log)
+        crash_image(written, before.path, self.disk.path)
         self.power_cuts += 1
-        self.say(f"power cut {self.power_cuts}: {lost} unflushed writes lost")
+        lost = len(written.not_durable(len(written.entries)))
+        self.say(f"power cut {self.power_cuts} at {moment!r}: {lost} unflushed writes lost")
         before.path.unlink()
         log.unlink()
 
@@ -129,5 +130,3 @@ def play(stage: Stage, scenario: Callable[[Stage], str]) -> Outcome:
         power_cuts=stage.power_cuts,
         detail=detail,
     )
-
-

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from payload.signing_key import generate_key
+from qemu.disks import Disk
 from qemu.machine import MachineOptions
-from qemu.options import Disk
 from scripts.virtual import debian_root, tiny_root
 from scripts.virtual.cache import cached
 from scripts.virtual.disk import DeviceDisk
@@ -28,7 +29,6 @@ CACHE = Path(__file__).parents[2] / "build" / "cache"
 ARGUMENTS = "console=ttyS0 panic=3 loglevel=5 net.ifnames=0"
 MEMORY_MIB = {"debian": 512, "tiny": 256}
 LAYOUTS = {"debian": DEBIAN, "tiny": TINY}
-Say = "Callable[[str], None]"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Kit:
         """The signed bundle of a version of the operating system."""
         from payload.bundle import MAGIC
         from payload.create import BundleInput, ImageInput, create
-        from payload.signing_key import load
+        from payload.signing_key import load_signing_key
 
         recipe = OsRecipe(version, how.pop("filesystem", "squashfs"), misbehave, self.unbrick_binary)
         kind = how.pop("kind", "immutable")
@@ -64,7 +64,7 @@ class Kit:
             part = ImageInput(image.path, image.filesystem, kind=kind, watchdog_owner=image.watchdog_owner)
             part = replace(part, init=image.init)
             made = BundleInput(self.device.compatible, version, image.version_name, self.kernel_release, (part,))
-            create(made, load(self.folder / "signing.key"), folder / "os.ubk")
+            create(made, load_signing_key(self.folder / "signing.key"), folder / "os.ubk")
 
         identity["format"] = MAGIC.hex()
         return cached(CACHE, "bundle", identity, make) / "os.ubk"
@@ -102,7 +102,7 @@ class Kit:
             append=f"{ARGUMENTS} {append}".strip(),
             memory_mib=MEMORY_MIB[self.system],
             disks=(Disk(disk.path, self.device.serial),),
-            watchdog=True,
+            watchdog="i6300esb",
             usb=True,
         )
         return replace(options, **changes)
@@ -111,7 +111,8 @@ class Kit:
 def make_kit(folder: Path, system: str = "tiny", device: Device = Device(), say: Callable[[str], None] = print) -> Kit:
     """Make everything that does not depend on a version of the operating system."""
     folder.mkdir(parents=True, exist_ok=True)
-    _make_key(folder)
+    if not (folder / "signing.key").exists():
+        generate_key(folder / "signing.key", folder / "root.pub")
     layout = LAYOUTS[system]
     (folder / "device.toml").write_text(device_toml(layout, device))
     say("recovery image: building")
