@@ -124,7 +124,10 @@ class Apt:
         """The kernel behind a meta-package such as linux-image-amd64; any other name as it is."""
         if not name.startswith("linux-image-"):
             return name
-        text = self._call(["apt-cache", *self._options, "show", "--no-all-versions", name], QUERY_SECONDS_MAX)
+        try:
+            text = self._call(["apt-cache", *self._options, "show", "--no-all-versions", name], QUERY_SECONDS_MAX)
+        except FetchError:
+            return name  # apt-get, asked next, says what is wrong with it
         depends = next((line for line in text.splitlines() if line.startswith("Depends:")), "")
         match = _KERNEL_DEPENDENCY.search(depends.removeprefix("Depends:"))
         return match[1] if match else name
@@ -143,15 +146,15 @@ class Apt:
             ) from error
 
     def _need_lists(self) -> None:
-        if any(self._lists_directory().glob("*_Packages*")):
+        if self._has_lists():
             return
         if not self._is_foreign:
             raise FetchError("apt has no package lists on this machine", "run: apt-get update")
         self._update()
 
-    def _lists_directory(self) -> Path:
+    def _has_lists(self) -> bool:
         output = run(["apt-config", *self._options, "shell", "LISTS", "Dir::State::lists/d"], QUERY_SECONDS_MAX)
-        return Path(output.strip().removeprefix("LISTS=").strip("'"))
+        return any(Path(output.strip().removeprefix("LISTS=").strip("'")).glob("*_Packages*"))
 
     def _with_fresh_lists(self, action: Callable[[], _T]) -> _T:
         """Runs ``action``; if it fails for a foreign architecture, once more with lists just fetched.
@@ -169,8 +172,13 @@ class Apt:
     def _update(self) -> None:
         self._has_updated = True
         with self._locked():
-            self._get(["update", "-qq"], UPDATE_SECONDS_MAX)
-        if not any(self._lists_directory().glob("*_Packages*")):
+            try:
+                self._get(["update", "-qq"], UPDATE_SECONDS_MAX)
+            except FetchError:
+                # One source of several may be down; what matters is whether the packages can be had.
+                if not self._has_lists():
+                    raise
+        if not self._has_lists():
             raise FetchError(
                 f"the package sources of this machine have nothing for {self._arch}",
                 "check /etc/apt/sources.list.d for lines that are limited to other architectures",
