@@ -58,6 +58,13 @@ def compress(data: bytes, name: str) -> bytes:
     return BY_NAME[name].pack(data)
 
 
+def settings(name: str) -> str:
+    """What besides the bytes decides the result: another library version may compress differently."""
+    versions = {"zstd": zstandard.ZSTD_VERSION, "gz": zlib.ZLIB_RUNTIME_VERSION}
+    levels = {"zstd": (ZSTD_LEVEL, ZSTD_WINDOW_LOG_MAX), "xz": XZ_DICTIONARY_BYTES, "gz": GZIP_LEVEL}
+    return f"{name} {levels.get(name, '')} {versions.get(name, '')}"
+
+
 def decompress(data: bytes) -> tuple[bytes, bytes, str]:
     """Content of the stream ``data`` begins with, the bytes after it, and the compression's name.
 

@@ -130,11 +130,15 @@ def sidecar_of(file: Path, image: bytes) -> dict[str, Any]:
 def why(document: Mapping[str, Any], path: str) -> list[str]:
     """The chain of reasons from ``path`` to what somebody asked for, one line each.
 
+    The name of a Python module that is frozen into ``/init`` is answered as well.
+
     Raises:
         BuildError: the image has no such path; the nearest ones are named.
     """
     entries = {entry["path"]: entry for entry in document["entries"]}
     wanted = path.strip("/")
+    if wanted not in entries and wanted in document.get("frozen", {}):
+        return [f"{wanted}: a Python module, frozen into /init", f"  because: {document['frozen'][wanted]}"]
     if wanted not in entries:
         raise BuildError(f"/{wanted} is not in the image", _nearest(wanted, list(entries)))
     lines = [f"/{wanted}: {_facts(entries[wanted])}"]

@@ -25,7 +25,6 @@ _ENTRY_FIELDS = {"path", "kind", "mode", "bytes", "sha256", "target", "device", 
 class ImageFacts:
     """A finished image. ``packages`` are the versions that went in."""
 
-    name: str
     size_bytes: int
     unpacked_bytes: int
     sha256: str
@@ -40,8 +39,8 @@ def sidecar_path(image: Path) -> Path:
     return image.with_name(image.name + ".json")
 
 
-def sidecar(tree: Tree, facts: ImageFacts) -> dict[str, Any]:
-    """The sidecar as plain values; :func:`encode` makes the bytes."""
+def sidecar(tree: Tree, facts: ImageFacts, frozen: Mapping[str, str]) -> dict[str, Any]:
+    """The sidecar as plain values; :func:`encode` makes the bytes. ``frozen``: modules in /init, and why."""
     return {
         "format": SIDECAR_FORMAT,
         "compatible": facts.compatible,
@@ -55,6 +54,7 @@ def sidecar(tree: Tree, facts: ImageFacts) -> dict[str, Any]:
             "tree": tree.digest,
         },
         "packages": dict(sorted(facts.packages.items())),
+        "frozen": dict(sorted(frozen.items())),
         "entries": [_entry(entry) for entry in tree],
     }
 
