@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 
+FLUSH_FRAMES = 8
+
+
 def silent(activity: str, done: int, total: int) -> None:
     """A progress that nobody watches."""
 
@@ -114,11 +117,13 @@ def verify_source(
 
 class Outcome:
     """What :func:`write` could not do. ``unavailable``: frames the bundle lacks, with the reason.
-    ``refused``: frames the target did not take, with its error. ``written``: how many it took."""
+    ``refused``: frames the target did not take, with its error. ``written``: how many it took.
+    ``flush_failure``: the first flush that failed; every frame before it is in doubt."""
 
-    __slots__ = ("refused", "unavailable", "written")
+    __slots__ = ("flush_failure", "refused", "unavailable", "written")
 
     def __init__(self) -> None:
+        self.flush_failure: OSError | None = None
         self.unavailable: dict[int, BundleError] = {}
         self.refused: dict[int, OSError] = {}
         self.written = 0
@@ -127,7 +132,8 @@ class Outcome:
 def write(region: Region, frames: FrameReader, indices: Sequence[int], progress: Progress = silent) -> Outcome:
     """Write the frames ``indices``. Not durable before a flush, not proven before a read-back.
 
-    A frame that cannot be had or written does not stop the others: another source may have it.
+    A frame that cannot be had or written does not stop the others: another source may have it. A flush
+    every few frames bounds what a power cut takes back; the last one is the caller's.
     """
     outcome = Outcome()
     for done, index in enumerate(indices, 1):
@@ -139,8 +145,19 @@ def write(region: Region, frames: FrameReader, indices: Sequence[int], progress:
             outcome.unavailable[index] = error
         except OSError as error:
             outcome.refused[index] = error
+        if done % FLUSH_FRAMES == 0 and done < len(indices):
+            outcome.flush_failure = flush_error(region) or outcome.flush_failure
         progress("write", done, len(indices))
     return outcome
+
+
+def flush_error(region: Region) -> OSError | None:
+    """Flush; the error where that failed."""
+    try:
+        region.flush()
+    except OSError as error:
+        return error
+    return None
 
 
 def read_back(region: Region, table: FrameTable, progress: Progress = silent) -> list[int]:

@@ -8,7 +8,8 @@ The order, and why (a power cut may come between any two steps, and within each)
    came, and a healthy target is only read.
 3. If the target was bootable until now, every missing frame is first verified in the source: the
    last good copy is not overwritten on a promise.
-4. Missing frames are written, each from the buffer that was verified; then one flush; then the whole
+4. Missing frames are written, each from the buffer that was verified, with a flush every few frames
+   (so a cut takes little back) and one at the end; then the whole
    image is read back past the cache. What is wrong is written again, a bounded number of times.
    After a failed flush the frames are written again: the data may be gone while a second flush
    succeeds.
@@ -114,7 +115,7 @@ def _bring_in(slot: Region, reader: FrameReader, damaged: list[int], progress: P
     for _round in range(WRITE_ROUNDS_MAX):
         outcome = frames.write(slot, reader, owed, progress)
         written += outcome.written
-        failure = _flush_error(slot)
+        failure = frames.flush_error(slot) or outcome.flush_failure
         if failure is not None:
             # What was written is in doubt, and so is what an interrupted run wrote before us.
             owed = sorted({*owed, *frames.verify(slot, reader.table, progress)})
@@ -123,14 +124,6 @@ def _bring_in(slot: Region, reader: FrameReader, damaged: list[int], progress: P
         if failure is None and not owed:
             return written
     raise _explained(outcome, failure, owed)
-
-
-def _flush_error(region: Region) -> OSError | None:
-    try:
-        region.flush()
-    except OSError as error:
-        return error
-    return None
 
 
 def _explained(outcome: Outcome, flush_failure: OSError | None, owed: list[int]) -> PayloadError:

@@ -303,7 +303,7 @@ def headers_first(slot: Window, reader: frames.FrameReader, missing: list[int], 
 
 
 MUTANTS: dict[str, tuple[object, str, object]] = {
-    "flush dropped": (install, "_flush_error", no_flush),
+    "flush dropped": (frames, "flush_error", no_flush),
     "source not verified": (frames.FrameReader, "frame", frame_unverified),
     "cached read-back": (frames, "read_back", read_back_cached),
     "target not verified": (frames, "verify", verify_nothing),
