@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from initramfs.cli_registry import COMMON, Option, Verb
-from initramfs.errors import BuildError
+from initramfs.errors import BuildError, ToolError
 
 VERB_MODULES = (
     "initramfs.cli_build",
@@ -100,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("unbrick: stopped", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
+    except ModuleNotFoundError as error:
+        hint = "Install the toolkit with its dependencies: pip install unbrick, or pip install -e . in a checkout."
+        return _report(ToolError(f"the Python package {error.name} is not installed", hint), given.debug)
     except Exception as error:
         return _report(error, given.debug)
 
