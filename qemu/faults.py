@@ -1,11 +1,13 @@
 """Media errors at a chosen operation or sector, played by the emulator's ``blkdebug`` driver.
 
-The guest's driver sees a failed request (an I/O error, or a full medium), as it would from a failing
-disk. Each fault is a block node of its own, so several on one disk do not disturb each other's count.
+Each fault is a block node of its own, so several on one disk do not disturb each other's count; a
+request that one fault fails does not reach the faults that stand before it in the list. Whatever the
+error number, the driver of a virtio disk in the guest is told of an I/O error, and of nothing finer.
 
 Reads, writes and flushes are counted from power-on, across the guest's reboots, and as the emulator
-sees them: the guest's kernel merges and splits what its programs wrote. Does not play wrong data
-without an error, and does not count the guest's "write zeroes" and discard requests.
+sees them: the guest's firmware reads too, and its kernel merges and splits what its programs wrote.
+Does not play wrong data without an error, and does not count the guest's "write zeroes" and discard
+requests.
 Source: QEMU's documentation, docs/devel/blkdebug.rst.
 """
 
@@ -44,14 +46,14 @@ class Fault:
         if not self.number:
             at = {} if self.sector is None else {"sector": self.sector}
             return {"driver": "blkdebug", "inject-error": [{**inject, **at, "event": "none"}]}
-        # The state is the number of the operation that comes next.
+        # The state is the number of the operation that comes next, from 1.
         count = [{"event": event, "state": state, "new_state": state + 1} for state in range(1, self.number)]
         inject |= {"event": event, "state": self.number}
-        return {"driver": "blkdebug", "inject-error": [inject], "set-state": count}
+        return {"driver": "blkdebug", "inject-error": [inject], **({"set-state": count} if count else {})}
 
 
 def nth_write_fails(number: int, error: int = errno.EIO) -> Fault:
-    """Exactly the ``number``-th write fails (the first is 1); ``errno.ENOSPC`` is a full medium."""
+    """Exactly the ``number``-th write fails (the first is 1); ``error`` may be ENOSPC, a full medium."""
     return _nth("write", number, error)
 
 

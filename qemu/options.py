@@ -31,7 +31,9 @@ class MachineOptions:
     ``append`` is the kernel's command line; give it ``console=ttyS0``, and not ``quiet``, or there is
     nothing to match. ``watchdog`` is a device model (``i6300esb``) that resets the machine. ``usb``
     adds a controller that :meth:`qemu.machine.Machine.hotplug_usb` needs. Without ``reboot`` the
-    emulator ends where the guest would start again. ``extra`` arguments come last and win.
+    emulator ends where the guest would start again. ``resume_from`` is a state that
+    :meth:`qemu.machine.Machine.save_state` wrote; everything but the content of the disks must be as it
+    was then. ``extra`` arguments come last and win.
     """
 
     kernel: Path
@@ -45,6 +47,7 @@ class MachineOptions:
     usb: bool = False
     keyboard: str = "builtin"
     reboot: bool = True
+    resume_from: Path | None = None
     program: str = "qemu-system-x86_64"
     machine: str = "pc"
     cpu: str = "max"
@@ -58,7 +61,8 @@ class MachineOptions:
             QemuMissing: the emulator is not installed.
         """
         require_program(self.program)
-        for role, path in (("kernel", self.kernel), ("initrd", self.initrd)):
+        files = {"kernel": self.kernel, "initrd": self.initrd, "saved state": self.resume_from}
+        for role, path in files.items():
             if path is not None and not path.is_file():
                 raise OptionsError(f"{role} {path} does not exist")
         if self.keyboard not in _KEYBOARDS:
@@ -94,6 +98,7 @@ def arguments(options: MachineOptions) -> list[str]:
         *_KEYBOARDS[options.keyboard],
         *(("-device", options.watchdog, "-action", "watchdog=reset") if options.watchdog else ()),
         *(() if options.reboot else ("-no-reboot",)),
+        *(("-incoming", f"exec:cat {shlex.quote(str(options.resume_from))}") if options.resume_from else ()),
     ]
 
 
