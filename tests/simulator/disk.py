@@ -54,13 +54,19 @@ class Fault:
     ``eio`` goes on with the kind of operation that it struck first. ``distance`` is for
     ``misdirected``: by how many times its own length the write misses. `FOREVER` also breaks the disk
     for later restarts. A fault whose first operation is of a kind that it cannot hit does nothing
-    (`Storage.struck` stays 0).
+    (`Storage.struck` stays 0); with a ``disk`` it waits from ``at`` on for one that it can, on that disk.
     """
 
     kind: str
     at: int
     duration: int = 1
     distance: int = 1
+    disk: int | None = None
+
+    def begins(self, number: int, operation: Operation) -> bool:
+        if operation.kind not in CAN_HIT[self.kind]:
+            return False
+        return self.at == number if self.disk is None else self.at <= number and self.disk == operation.disk
 
 
 ERRNO = {"eio": errno.EIO, "full": errno.ENOSPC, "read-only": errno.EROFS, "vanished": errno.ENODEV}
@@ -240,10 +246,16 @@ class Storage:
         self.struck = 0
         self.unflushed_max = 0
         self.off = False
-        self._waiting = {fault.at: fault for fault in faults}
+        self._waiting = list(faults)
         self._active: list[_Active] = []
         media = [(len(image), image) for image in images] or [(size, b"") for size in sizes]
         self.disks = [Disk(self, number, size, base) for number, (size, base) in enumerate(media)]
+
+    def heal(self) -> None:
+        """Whatever went on ends; what is lost stays lost."""
+        self._active.clear()
+        for disk in self.disks:
+            disk.broken.clear()
 
     @property
     def operations(self) -> int:
@@ -270,8 +282,8 @@ class Storage:
         broken = self.disks[operation.disk].broken.get(operation.kind)
         if broken is not None:
             self._refuse(operation, data, broken)
-        fault = self._waiting.pop(number, None)
-        if fault is not None and operation.kind in CAN_HIT[fault.kind]:
+        for fault in [fault for fault in self._waiting if fault.begins(number, operation)]:
+            self._waiting.remove(fault)
             self._activate(fault, operation)
         for active in self._active:
             if active.disk == operation.disk and operation.kind in active.kinds and active.left > 0:
