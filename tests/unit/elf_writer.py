@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-X86_64, AARCH64, ARM, MIPS = 62, 183, 40, 8
+X86_64, AARCH64, ARM, MIPS, RISCV = 62, 183, 40, 8, 243
 BASE_ADDRESS = 0x400000
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
 TAGS = {"needed": 1, "strtab": 5, "strsz": 10, "soname": 14, "rpath": 15, "runpath": 29, "flags_1": 0x6FFFFFFB}

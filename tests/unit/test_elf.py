@@ -8,7 +8,7 @@ import pytest
 
 from initramfs.elf import ClosureEntry, closure
 from initramfs.errors import MissingFile, SysrootError
-from tests.unit.elf_writer import AARCH64, ARM, MIPS, Elf, write
+from tests.unit.elf_writer import AARCH64, ARM, MIPS, RISCV, Elf, write
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 MULTIARCH = "/usr/lib/x86_64-linux-gnu"
@@ -100,6 +100,8 @@ def test_a_library_with_a_runpath_does_not_see_the_rpaths_of_who_loaded_it(root:
 def test_the_program_s_own_rpath_comes_before_the_default_directories(root: Path) -> None:
     write(root, "/opt/libx.so", library("libx.so"))
     write(root, f"{MULTIARCH}/libx.so", library("libx.so"))
+    write(root, "/relative/libx.so", library("libx.so"))
+    write(root, "/libx.so", library("libx.so"))
     write(root, "/usr/bin/tool", program("libx.so", rpath="relative::/none:/opt"))
     assert files(root, "tool") == {"/usr/bin/tool", "/opt/libx.so"}
 
@@ -168,6 +170,27 @@ def test_hard_float_arm_takes_no_soft_float_library(tmp_path: Path, flags: int, 
     else:
         with pytest.raises(MissingFile, match="another machine"):
             closure(tmp_path, ["/bin/tool"])
+
+
+@pytest.mark.parametrize(("flags", "accepted"), [(0x5, True), (0x0, False)])
+def test_zero_is_a_float_abi_of_its_own_on_risc_v(tmp_path: Path, flags: int, accepted: bool) -> None:
+    write(tmp_path, "/usr/lib/libx.so", Elf(machine=RISCV, flags=flags))
+    write(tmp_path, "/bin/tool", Elf(["libx.so"], machine=RISCV, flags=0x4))
+    if accepted:
+        assert "/usr/lib/libx.so" in files(tmp_path, "/bin/tool")
+    else:
+        with pytest.raises(MissingFile, match="another machine"):
+            closure(tmp_path, ["/bin/tool"])
+
+
+def test_the_loader_knows_its_own_directories(tmp_path: Path) -> None:
+    """Not Debian's: without multiarch, with lib64, and with $LIB to match."""
+    write(tmp_path, "/lib64/ld.so", Elf().content() + b"\0/lib64/\0/usr/lib64/\0other\0")
+    write(tmp_path, "/usr/lib64/libx.so", library("libx.so"))
+    write(tmp_path, "/opt/lib64/liby.so", library("liby.so"))
+    write(tmp_path, "/usr/lib/libx.so", library("libx.so"))
+    write(tmp_path, "/bin/tool", Elf(["libx.so", "liby.so"], interpreter="/lib64/ld.so", runpath="/opt/$LIB"))
+    assert files(tmp_path, "/bin/tool") == {"/bin/tool", "/lib64/ld.so", "/usr/lib64/libx.so", "/opt/lib64/liby.so"}
 
 
 def test_big_endian_and_32_bits(tmp_path: Path) -> None:

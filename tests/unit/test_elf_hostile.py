@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
+from initramfs import elf_file
 from initramfs.elf_file import MalformedElfError, read_elf, section
 from tests.unit.elf_writer import Elf, kernel_module
 
@@ -96,6 +98,32 @@ def test_extreme_numbers_anywhere_take_little_memory(bits: int, little_endian: b
 def test_a_malformed_dlopen_note_is_an_error(payload: bytes) -> None:
     with pytest.raises(MalformedElfError, match="dlopen note"):
         read_elf(io.BytesIO(Elf(notes=[payload]).content()))
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "message"),
+    [
+        ("PROGRAM_HEADERS_MAX", 3, "4 program headers"),
+        ("DYNAMIC_ENTRIES_MAX", 4, "a dynamic section without its end"),
+        ("NEEDED_MAX", 1, "2 entries DT_NEEDED"),
+        ("STRING_BYTES_MAX", 8, "an interpreter's name of 13 bytes"),
+        ("STRING_TABLE_BYTES_MAX", 50, "a string table of"),
+        ("NOTE_BYTES_MAX", 20, "notes of"),
+        ("DLOPEN_LIBRARIES_MAX", 0, "1 dlopen notes"),
+    ],
+)
+def test_every_limit_is_held(monkeypatch: pytest.MonkeyPatch, limit: str, value: int, message: str) -> None:
+    monkeypatch.setattr(elf_file, limit, value)
+    with pytest.raises(MalformedElfError, match=message):
+        read_elf(io.BytesIO(whole()))
+
+
+def test_a_name_outside_the_string_table_is_an_error() -> None:
+    data = whole()
+    first, second = struct.pack("<qq", 1, 1), struct.pack("<qq", 1, 1 + len("libx.so.1") + 1)
+    damaged = data.replace(first + second, first + struct.pack("<qq", 1, 4000))
+    with pytest.raises(MalformedElfError, match="outside the string table"):
+        read_elf(io.BytesIO(damaged))
 
 
 def test_a_relocatable_file_is_no_program() -> None:
