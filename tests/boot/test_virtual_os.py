@@ -1,0 +1,141 @@
+"""The operating systems of the virtual device start from its disk, without the recovery image.
+
+A small stand-in for it (``stop_gap.c``) mounts what the real one would, so what fails here is the
+operating system's own.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from initramfs import kernel_modules
+from qemu.machine import Disk, Machine, MachineOptions
+from qemu.pytest_plugin import MachineFactory
+from scripts.virtual import debian_root, kernel, tiny_root
+from scripts.virtual.commands import run
+from scripts.virtual.disk import DeviceDisk
+from scripts.virtual.image import OsImage, OsRecipe
+from scripts.virtual.layout import BOOT_MODULES, DEBIAN, TINY, Layout
+from tests.boot import lab_guest
+
+pytestmark = pytest.mark.boot
+
+CACHE = Path(__file__).parents[2] / "build" / "cache"
+SECONDS = 90.0
+FILESYSTEMS = pytest.mark.parametrize("filesystem", ["squashfs", "erofs", "ext4"])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every machine of this file is made of."""
+
+    kernel: Path
+    initrd: Path
+    mark_good: Path
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    folder = tmp_path_factory.mktemp("parts")
+    for name in ("stop_gap", "mark_good"):
+        source = Path(__file__).with_name(f"{name}.c")
+        run(["gcc", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror", "-o", folder / name, source], hint="")
+    found = kernel.fetch(CACHE)
+    modules = [module.source for module in kernel_modules.resolve(found.root, found.release, BOOT_MODULES)]
+    initrd = lab_guest.write_initrd(folder / "initrd", (folder / "stop_gap").read_bytes(), modules)
+    return Parts(found.image, initrd, folder / "mark_good")
+
+
+Boot = Callable[..., Machine]
+
+
+@pytest.fixture
+def boot(machine: MachineFactory, parts: Parts, tmp_path: Path) -> Boot:
+    """``boot(image, layout)``: a machine whose slot holds that image."""
+
+    def start(image: OsImage, layout: Layout, prepare: Callable[[DeviceDisk], None] = lambda _disk: None) -> Machine:
+        disk = DeviceDisk.create(tmp_path / "disk.img", layout)
+        with image.path.open("rb") as source, disk.path.open("r+b") as target:
+            target.seek(layout["slot"].offset)
+            shutil.copyfileobj(source, target)
+        prepare(disk)
+        return machine(
+            MachineOptions(
+                kernel=parts.kernel,
+                initrd=parts.initrd,
+                append=f"console=ttyS0 panic=1 slot={image.filesystem}",
+                memory_mib=512,
+                disks=(Disk(disk.path, "system"),),
+                watchdog="i6300esb",
+            )
+        )
+
+    return start
+
+
+@FILESYSTEMS
+def test_debian_reaches_multi_user_and_confirms(boot: Boot, parts: Parts, filesystem: str) -> None:
+    guest = boot(debian_root.build_os(OsRecipe(1, filesystem, unbrick_binary=parts.mark_good), CACHE), DEBIAN)
+    guest.expect("stop-gap: hands over", SECONDS, unless="Kernel panic")
+    guest.expect("Using hardware watchdog 'i6300ESB timer'", SECONDS)
+    guest.expect(re.compile("Reached target.*multi-user.target"), SECONDS, unless="FAILED")
+    guest.expect("stand-in: mark-good", SECONDS, unless="FAILED")
+    assert guest.boots == 1
+
+
+def test_debian_with_a_failed_unit_starts_again_unconfirmed(boot: Boot, parts: Parts) -> None:
+    recipe = OsRecipe(2, misbehave="never-good", unbrick_binary=parts.mark_good)
+    guest = boot(debian_root.build_os(recipe, CACHE), DEBIAN)
+    guest.expect(re.compile("Failed to start.*A service that fails on purpose"), SECONDS)
+    guest.expect("stop-gap: hands over", SECONDS, unless="stand-in: mark-good")
+    assert guest.boots == 2
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "shown"), [("panic", "sysrq triggered crash"), ("exit", "Attempted to kill init")]
+)
+def test_debian_panics_on_purpose(boot: Boot, parts: Parts, misbehave: str, shown: str) -> None:
+    recipe = OsRecipe(2, misbehave=misbehave, unbrick_binary=parts.mark_good)
+    guest = boot(debian_root.build_os(recipe, CACHE), DEBIAN)
+    guest.expect(f"Kernel panic - not syncing: {shown}", SECONDS)
+    guest.expect("stop-gap: hands over", SECONDS)
+
+
+@FILESYSTEMS
+def test_tiny_confirms(boot: Boot, parts: Parts, filesystem: str) -> None:
+    guest = boot(tiny_root.build_os(OsRecipe(7, filesystem, unbrick_binary=parts.mark_good), CACHE), TINY)
+    guest.expect("tiny-os: version 7 up", SECONDS, unless="Kernel panic")
+    guest.expect("stand-in: mark-good", SECONDS)
+    guest.expect("tiny-os: good", SECONDS)
+
+
+def test_tiny_misbehaves_by_a_file_in_its_overlay(boot: Boot, parts: Parts) -> None:
+    def prepare(disk: DeviceDisk) -> None:
+        disk.data.write("/upper/etc/misbehave", b"panic\n")
+
+    guest = boot(tiny_root.build_os(OsRecipe(1, unbrick_binary=parts.mark_good), CACHE), TINY, prepare)
+    guest.expect("tiny-os: does on purpose: panic", SECONDS)
+    guest.expect("Kernel panic - not syncing", SECONDS, unless="tiny-os: good")
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "shown"), [("exit", "Kernel panic"), ("reboot", "tiny-os: version 1 up"), ("never-good", "")]
+)
+def test_tiny_misbehaves(boot: Boot, parts: Parts, misbehave: str, shown: str) -> None:
+    recipe = OsRecipe(1, misbehave=misbehave, unbrick_binary=parts.mark_good)
+    guest = boot(tiny_root.build_os(recipe, CACHE), TINY)
+    guest.expect(f"tiny-os: does on purpose: {misbehave}", SECONDS, unless="tiny-os: good")
+    guest.expect(shown, SECONDS, unless="tiny-os: good")
+
+
+def test_tiny_ends_as_it_is_told(boot: Boot, parts: Parts) -> None:
+    image = tiny_root.build_os(OsRecipe(1, unbrick_binary=parts.mark_good), CACHE, after_good="poweroff")
+    guest = boot(image, TINY)
+    guest.expect("tiny-os: good", SECONDS)
+    guest.wait_exit(SECONDS)
