@@ -1,0 +1,25 @@
+"""The benchmarks by name: a new one is one entry here and one module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from scripts.benchmarks import boot, image
+from scripts.benchmarks.rows import Results
+from scripts.benchmarks.workplace import Workplace
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """``run`` measures, ``report`` makes text for a person of what it found."""
+
+    summary: str
+    run: Callable[[Workplace], Results]
+    report: Callable[[Results], Iterator[str]]
+
+
+BENCHMARKS = {
+    "image": Benchmark("size of the image and cost of its build", image.run, image.report),
+    "boot": Benchmark('time from "Run /init" to the real root\'s init', boot.run, boot.report),
+}
