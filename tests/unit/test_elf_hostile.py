@@ -69,7 +69,7 @@ def test_every_bit_flip_is_an_object_or_an_error(bits: int, little_endian: bool)
 
 def extremes(data: bytes) -> Iterator[bytes]:
     for width in (2, 4, 8):
-        for position in range(0, len(data) - width, 2):
+        for position in range(0, len(data) - width, width):
             for value in (
                 b"\xff" * width,
                 b"\x7f" + b"\xff" * (width - 1),
