@@ -37,9 +37,7 @@ class BuildError(Exception):
 class ConfigError(BuildError):
     """A value in the configuration is wrong. Reads ``device.toml:12: modules.boot: …``."""
 
-    def __init__(
-        self, message: str, hint: str = "", *, file: Path | str = "", line: int = 0, key: str = ""
-    ) -> None:
+    def __init__(self, message: str, hint: str = "", *, file: Path | str = "", line: int = 0, key: str = "") -> None:
         place = f"{file}:{line}" if file and line else str(file)
         super().__init__(": ".join(part for part in (place, key, message) if part), hint)
         self.file = str(file)
