@@ -147,6 +147,14 @@ def test_reasons_tell_apart_what_people_fix_differently(sample: Sample) -> None:
         assert raised.value.reason == reason
 
 
+def test_a_medium_that_ends_earlier_than_it_says_is_truncated(sample: Sample) -> None:
+    class Shrinking(BytesReader):
+        size = 1 << 20
+
+    with pytest.raises(PayloadTruncatedError):
+        read_header(Shrinking(sample.content[:1000]))
+
+
 def test_a_medium_that_fails_is_an_error_of_its_own() -> None:
     class Broken:
         size = 1 << 20
@@ -229,7 +237,7 @@ def test_two_images_for_one_slot_class_are_refused(sample: Sample) -> None:
     refuse(text.replace(image, image + b"," + image))
 
 
-@pytest.mark.parametrize("text", [b"", b"null", b"[]", b"\xff", b"[" * 100_000, b"1" * 70_000, b'"' * 9])
+@pytest.mark.parametrize("text", [b"", b"null", b"[]", b"\xff", b"[" * 60_000, b"1" * 70_000, b'"' * 9])
 def test_hostile_texts_are_refused(text: bytes) -> None:
     refuse(text)
 

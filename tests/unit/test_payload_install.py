@@ -208,6 +208,39 @@ def test_after_a_failed_flush_the_frames_are_written_again(sample: Sample) -> No
     assert restarted.peek(target.slot.offset, len(sample.plain)) == sample.plain
 
 
+class ForgetfulCache:
+    """As a page cache: after a failed flush it shows the data still, and no longer means to write it."""
+
+    size, write_unit, erase_unit = SLOT, 512, 512
+
+    def __init__(self) -> None:
+        self.shown, self.medium = bytearray(SLOT), bytearray(SLOT)
+        self.dirty: list[tuple[int, bytes]] = []
+        self.flushes = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(self.shown[offset : offset + length])
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.shown[offset : offset + len(data)] = data
+        self.dirty.append((offset, data))
+
+    def flush(self) -> None:
+        dirty, self.dirty = self.dirty, []
+        self.flushes += 1
+        if self.flushes == 1:
+            raise OSError("simulated")
+        for offset, data in dirty:
+            self.medium[offset : offset + len(data)] = data
+
+
+@pytest.mark.fault("S8")
+def test_a_second_flush_alone_is_not_believed(sample: Sample) -> None:
+    slot, headers = ForgetfulCache(), Target().headers
+    install(slot, headers, sample.reader, sample.header, sample.image, target_broken=True)
+    assert slot.medium.startswith(sample.plain)
+
+
 def test_a_disk_that_vanishes_ends_in_bounded_time(sample: Sample) -> None:
     target = Target(Fault("vanished", 0, FOREVER))
     with pytest.raises(TargetWriteFailedError):

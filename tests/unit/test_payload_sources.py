@@ -156,9 +156,14 @@ def test_a_fifo_is_refused_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(OSError):
         FileSource(str(tmp_path / "fifo"), "fifo")
-    (tmp_path / "link").symlink_to("/dev/zero")
-    with pytest.raises(OSError):
-        FileSource(str(tmp_path / "link"), "link")
+
+
+def test_symbolic_links_and_devices_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for path in (tmp_path / "link", Path("/dev/zero")):
+        with pytest.raises(OSError):
+            FileSource(str(path), "link")
 
 
 def test_a_region_is_a_source(sample: Sample) -> None:
