@@ -104,14 +104,14 @@ def test_every_flipped_bit_of_the_data_is_refused_or_harmless(sample: Sample) ->
     assert refused > 4096 * 8
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=6000), st.booleans())
 def test_any_bytes_are_a_bundle_error(content: bytes, with_magic: bool) -> None:
     with pytest.raises(BundleError):
         read_header(BytesReader(MAGIC + content if with_magic else content))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=4), st.integers(0, 2**64 - 1))
 def test_any_lengths_are_bounded(numbers: list[int], reserved: int) -> None:
     """No length makes the reader ask for more than the bound, or for anything but an error."""
@@ -242,7 +242,7 @@ def test_hostile_texts_are_refused(text: bytes) -> None:
     refuse(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
 def test_any_json_is_refused(value: object) -> None:
     import json

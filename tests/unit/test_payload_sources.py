@@ -42,11 +42,11 @@ class Bench:
         environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
         arguments = ["-i", str(image)]
         subprocess.run(["mmd", *arguments, f"::/{folder}"], check=True, env=environment, timeout=20)
-        for file, content in files.items():
-            path = image.parent.parent / file
+        paths = [image.parent.parent / file for file in files]
+        for path, content in zip(paths, files.values(), strict=True):
             path.write_bytes(content)
-            target = f"::/{folder}/{file}"
-            subprocess.run(["mcopy", *arguments, str(path), target], check=True, env=environment, timeout=20)
+        command = ["mcopy", *arguments, *map(str, paths), f"::/{folder}"]
+        subprocess.run(command, check=True, env=environment, timeout=20)
 
     def mount(self, device: str, directory: str) -> None:
         self.mounted.append(device)
