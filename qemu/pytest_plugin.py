@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,9 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MachineF
     factory = MachineFactory(request.config, directory, stem)
     request.node.stash[_machines_key] = factory.machines
     yield factory
-    for made in factory.machines:
-        made.close()
+    with ExitStack() as every_one:  # also where closing one of them fails
+        for made in factory.machines:
+            every_one.callback(made.close)
 
 
 @pytest.hookimpl(hookwrapper=True)
