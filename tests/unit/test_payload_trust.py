@@ -179,7 +179,7 @@ def test_a_decompression_bomb_stays_small() -> None:
 
     import zstandard
 
-    bomb = zstandard.ZstdCompressor(level=19).compress(bytes(256 << 20))
+    bomb = zstandard.ZstdCompressor().compress(bytes(32 << 20))
     tracemalloc.start()
     try:
         with pytest.raises(ValueError):
