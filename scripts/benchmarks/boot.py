@@ -18,7 +18,7 @@ from scripts.benchmarks import table
 from scripts.benchmarks.boot_log import Boot, parse_boot
 from scripts.benchmarks.device import DEVICE
 from scripts.benchmarks.errors import BenchmarkError
-from scripts.benchmarks.rows import Results, Row, Target, target_rows
+from scripts.benchmarks.rows import Results, Row, Target, host_rows, target_rows
 from scripts.benchmarks.workplace import Workplace
 
 ARGUMENTS = "console=ttyS0 quiet panic=1 net.ifnames=0"
@@ -38,6 +38,7 @@ COLUMNS = (
 def run(place: Workplace) -> Results:
     """Boot everybody ``place.runs`` times, in turns."""
     boots: dict[str, list[Boot]] = defaultdict(list)
+    host = host_rows()
     for name in place.contenders:
         place.attempt(name, lambda name: place.say(f"{name}: {place.image(name).stat().st_size / 1e6:.2f} MB"))
 
@@ -50,7 +51,7 @@ def run(place: Workplace) -> Results:
         times = (f"{name} {done[-1].initramfs:.2f}" for name, done in boots.items() if name not in place.failures)
         place.say(f"boot {turn + 1} of {place.runs}, seconds: {', '.join(times)}")
     results = Results(row for name in boots if name not in place.failures for row in rows_of(name, boots[name]))
-    return Results([*results.rows, *target_rows(results, TARGETS)])
+    return Results([*host, *results.rows, *target_rows(results, TARGETS)])
 
 
 def boot_once(place: Workplace, name: str) -> Boot:
@@ -104,3 +105,4 @@ def report(results: Results) -> Iterator[str]:
     yield 'boot: from "Run /init" to the first act of the real root\'s init (medians; × ours)'
     yield from table.table(results, COLUMNS)
     yield from table.verdicts(results, TARGETS)
+    yield table.host_line(results)

@@ -19,7 +19,7 @@ from scripts.benchmarks import module_set, sizes, table
 from scripts.benchmarks.contenders import Ours
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.measure import Cost
-from scripts.benchmarks.rows import OURS, Results, Row, Target, target_rows
+from scripts.benchmarks.rows import OURS, Results, Row, Target, host_rows, target_rows
 from scripts.benchmarks.workplace import Workplace
 
 ROUNDS = 2
@@ -66,7 +66,7 @@ class Built:
 def run(place: Workplace) -> Results:
     """Build everybody's image, then weigh it."""
     built: dict[str, Built] = defaultdict(Built)
-    rows: list[Row] = []
+    rows: list[Row] = host_rows()
 
     def build(name: str) -> None:
         contender = place.contenders[name]
@@ -144,3 +144,4 @@ def report(results: Results) -> Iterator[str]:
     yield "build: wall clock, processor time, memory of the largest process, two builds byte for byte the same"
     yield from table.table(results, BUILD_COLUMNS, flags=("builds_identical",))
     yield from table.verdicts(results, TARGETS)
+    yield table.host_line(results)

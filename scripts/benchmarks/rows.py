@@ -6,6 +6,7 @@ Rows are {who, metric, value, unit} in SI units: bytes are ``B``, seconds ``s``,
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 UNITS = ("B", "s", "1")
 OURS = "unbrick"
+HOST = "host"
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Results:
 
     @property
     def contenders(self) -> list[str]:
-        """In the order of their first rows."""
-        return list(dict.fromkeys(row.who for row in self.rows))
+        """In the order of their first rows; the machine that measures is none."""
+        return [who for who in dict.fromkeys(row.who for row in self.rows) if who != HOST]
 
     def value(self, who: str, metric: str) -> float | None:
         row = self._values.get((who, metric))
@@ -65,6 +67,12 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     """Replace the file of rows. Raises: OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_replace(path, (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
+
+
+def host_rows() -> list[Row]:
+    """How busy this machine is: absolute times of a loaded host say little, ratios say more."""
+    load, _, _ = os.getloadavg()
+    return [Row(HOST, "processors", os.cpu_count() or 1, "1"), Row(HOST, "load_average", load, "1")]
 
 
 def target_rows(results: Results, targets: Iterable[Target]) -> list[Row]:

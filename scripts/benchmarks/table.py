@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from scripts.benchmarks.rows import OURS, Results, Target, limit_of
+from scripts.benchmarks.rows import HOST, OURS, Results, Target, limit_of
 
 SCALES = {"B": (1e6, "MB", 3), "s": (1.0, "s", 2), "1": (1.0, "", 0)}
 YES_NO = ("no", "yes")
@@ -60,3 +60,9 @@ def verdicts(results: Results, targets: Iterable[Target]) -> Iterator[str]:
         against = f"{target.at_most:g} × {target.peer} = " if target.peer else ""
         by = f"{abs(ours / limit - 1):.0%} {'below' if ours <= limit else 'above'}"
         yield f"{how}  {target.metric}: {shown(ours, unit)}, limit {against}{shown(limit, unit)} ({by})"
+
+
+def host_line(results: Results) -> str:
+    """How busy the machine was when the benchmark began."""
+    processors, load = results.value(HOST, "processors"), results.value(HOST, "load_average")
+    return f"host: {shown(processors, '1')} processors, load average {load or 0:.1f} at the beginning"

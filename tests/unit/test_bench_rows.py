@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.benchmarks.rows import OURS, Results, Row, Target, limit_of, target_rows, write
-from scripts.benchmarks.table import ratio, shown, table, verdicts
+from scripts.benchmarks.rows import HOST, OURS, Results, Row, Target, host_rows, limit_of, target_rows, write
+from scripts.benchmarks.table import host_line, ratio, shown, table, verdicts
 
 RESULTS = Results(
     [
@@ -17,6 +17,8 @@ RESULTS = Results(
         Row("busybox", "seconds", 0.3, "s"),
         Row("busybox", "size_bytes", 1_000_000, "B"),
         Row("busybox", "identical", 1, "1"),
+        Row(HOST, "processors", 2, "1"),
+        Row(HOST, "load_average", 0.52, "1"),
     ]
 )
 FIXED = Target("size_bytes", 3.8e6)
@@ -77,3 +79,9 @@ def test_a_table_has_a_line_for_each_contender() -> None:
         "unbrick  3.500 MB  1.00          -",
         "busybox  1.000 MB  0.29        yes",
     ]
+
+
+def test_the_host_is_described_and_no_contender() -> None:
+    assert RESULTS.contenders == [OURS, "busybox"]
+    assert host_line(RESULTS) == "host: 2 processors, load average 0.5 at the beginning"
+    assert {row.metric: row.value >= 0 for row in host_rows()} == {"processors": True, "load_average": True}
