@@ -67,3 +67,5 @@ def test_packed_sizes_are_kept(tmp_path: Path) -> None:
     assert first["small", "zstd"] != first["small", "xz"]
     kept.write_text(kept.read_text().replace(str(first["small", "xz"]), "4242"))
     assert PackedSizes(kept).of(wanted) == first | {("small", "xz"): 4242}
+    other = {("small", "zstd"): bytes(range(250)) * 4}
+    assert PackedSizes(kept).of(other)["small", "zstd"] > first["small", "zstd"]
