@@ -10,7 +10,7 @@ import os
 import time
 
 from payload import frames, install
-from payload.errors import BundleError, PayloadError, TargetError
+from payload.errors import BundleError, PayloadError, TargetError, TargetTooSmallError
 from recovery.console import note
 from recovery.disks import node_of
 from recovery.evidence import button_held
@@ -42,11 +42,10 @@ def verify(workshop: Workshop, record: Record) -> Result:
     return event, reason, {}
 
 
-def rebuild(workshop: Workshop, _record: Record) -> Result:
+def rebuild(workshop: Workshop, record: Record) -> Result:
     """Make a record from what the slot proves. The floor is never below a version that is signed and here."""
-    found = workshop.slot_header()
-    outcome = _look(workshop, _record, found)
-    event, reason = judge(_record, outcome)
+    outcome, found = _best_look(workshop, record)
+    event, reason = judge(record, outcome)
     if found is None:
         return event, reason, {}
     manifest = found[1]
@@ -55,9 +54,19 @@ def rebuild(workshop: Workshop, _record: Record) -> Result:
         # What is signed and in the slot counts as having run well: so its system state is doubted first.
         "confirmed": manifest.digest,
         "confirmed_version": manifest.version,
-        "floor": max(_record.floor, manifest.version),
+        "floor": max(record.floor, manifest.version),
     }
     return event, reason, fields
+
+
+def _best_look(workshop: Workshop, record: Record) -> tuple[str, tuple[Header, Manifest] | None]:
+    """Look at the slot by either header copy: they differ where a cut came while they were written."""
+    looks = [(_look(workshop, record, found), found) for found in workshop.slot_headers()]
+    for wanted in ("intact", "checked"):
+        for outcome, found in looks:
+            if outcome == wanted:
+                return outcome, found
+    return looks[0] if looks else ("unreadable", None)
 
 
 def _look(workshop: Workshop, record: Record, found: tuple[Header, Manifest] | None) -> str:
@@ -116,6 +125,10 @@ def _write(workshop: Workshop, record: Record, candidates: list[Candidate], done
                 target_broken=done == "frames_rewritten",
                 progress=workshop.progress(),
             )
+        except TargetTooSmallError as error:
+            note(f"{candidate.source.name}: {error}")
+            refusal = CODES["target-too-small"]
+            continue
         except TargetError as error:
             note(str(error))
             return "write_failed", CODES["slot-write-failed"], {}

@@ -39,8 +39,9 @@ exit codes: 0 done, 1 error, 2 nothing to do
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    chosen = _parser().parse_args(arguments)
+def main(arguments: list[str]) -> int:
+    """``arguments`` are the process's, its name first."""
+    chosen = _parser().parse_args(arguments[1:])
     try:
         return int(chosen.run(chosen))
     except (OSError, DiskMissingError, JournalUnwritable) as error:
@@ -227,7 +228,3 @@ def _open_journal(look_only: bool = False) -> DeviceJournal:
 
 def _history() -> list[Entry]:
     return entries(_open_journal(look_only=True).store)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -28,7 +28,7 @@ HOME = "/run/unbrick"
 LOWER = f"{HOME}/lower"
 DATA = f"{HOME}/data"
 SCRATCH = f"{HOME}/scratch"
-_BLKROSET = 0x125D
+_BLKROSET, _BLKFLSBUF = 0x125D, 0x1261
 _READ_ONLY, _NO_SUID, _NO_DEVICES, _BIND = 1, 2, 4, 4096
 _E2FSCK = "/usr/sbin/e2fsck"
 _E2FSCK_MENDED = 1
@@ -134,10 +134,12 @@ def _scratch() -> str:
 
 
 def _set_read_only(node: str) -> None:
+    """Let the kernel refuse writes, and forget what it cached of the partition: recovery writes past it."""
     import fcntl
 
     descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        fcntl.ioctl(descriptor, _BLKFLSBUF)
         fcntl.ioctl(descriptor, _BLKROSET, b"\1\0\0\0")
     finally:
         os.close(descriptor)

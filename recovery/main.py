@@ -6,8 +6,6 @@ and the OS gets the machine. Only what that needs is imported here; recovery is 
 
 from __future__ import annotations
 
-import sys
-
 from device_config import CONFIG
 
 from recovery.console import note, say
@@ -25,7 +23,8 @@ if TYPE_CHECKING:
     from statemachine.record import Record
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
+    """``arguments`` are the process's: its name, and how often it crashed in this boot."""
     supervisor = Supervisor()
     supervisor.wait_for_modules()
     _watch(supervisor)
@@ -33,7 +32,7 @@ def main() -> None:
     journal = DeviceJournal(CONFIG, disk)
     if journal.reason != CODES["journal-intact"]:
         say(journal.reason)
-    crashes = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    crashes = int(arguments[1]) if len(arguments) > 1 else 0
     record = journal.record.but(boots=journal.record.boots + (crashes == 0))
     event, reason = decide(record, gather(record, CONFIG, journal_writable=True))
     following, action = step(record, event, CONFIG["boot_attempts"], reason=reason)
@@ -70,7 +69,3 @@ def _recover(supervisor: Supervisor, disk: str, journal: DeviceJournal, record: 
     from recovery.conductor import Conductor
 
     Conductor(CONFIG, supervisor, disk, journal, record).run(action)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,6 +9,7 @@ import os
 
 from payload import install, sources, trust
 from payload.device_region import DeviceRegion
+from payload.errors import PayloadError
 from recovery.console import Progress, note
 from statemachine.record import NO_DIGEST, Image, Record
 
@@ -50,6 +51,14 @@ class Workshop:
         any_one = wanted == NO_DIGEST
         found = install.read_slot_header(self.headers, self.believe, None if any_one else wanted)
         return found if found and (any_one or found[1].digest == wanted) else None
+
+    def slot_headers(self) -> list[tuple[Header, Manifest]]:
+        """Every signed header that a copy holds, each once; nothing is repaired."""
+        found: dict[bytes, tuple[Header, Manifest]] = {}
+        for copy in install.read_slot_headers(self.headers, self.believe):
+            if not isinstance(copy, PayloadError):
+                found.setdefault(copy[1].digest, copy)
+        return list(found.values())
 
     def candidates(self, record: Record) -> list[sources.Candidate]:
         """Every signed, matching, untried bundle at or above the floor that is here now, the best one first.

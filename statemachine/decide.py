@@ -72,7 +72,7 @@ def judge(record: Record, outcome: str) -> tuple[str, int]:
 def _judge_intact(record: Record) -> tuple[str, int]:
     installed = record.installed.digest
     if installed in record.tried or record.confirmed != installed:
-        return "verified_never_good", CODES["slot-failing"]
+        return "verified_never_good", CODES["image-never-good"]
     return "verified_but_failing", CODES["pristine"]
 
 

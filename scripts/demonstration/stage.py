@@ -67,7 +67,7 @@ class Stage:
         before = self.disk.copy(self.folder / f"{self.name}-before.img")
         log = self.folder / f"{self.name}.log"
         machine = self.power_on(log=log)
-        machine.expect(moment, seconds)
+        machine.expect(re.compile(moment), seconds)
         machine.power_off()
         machine.close()
         written = WriteLog.read(log)

@@ -39,15 +39,35 @@ LEFT_OUT = (
 )
 OF_THIS_MACHINE = ("etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap", "etc/resolv.conf")
 MASKED = (
+    "dev-hugepages.mount",
     "dpkg-db-backup.timer",
     "fstrim.timer",
     "getty.target",
     "modprobe@.service",
     "proc-sys-fs-binfmt_misc.automount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
     "systemd-binfmt.service",
+    "systemd-modules-load.service",
     "systemd-tmpfiles-clean.timer",
     "systemd-update-utmp.service",
     "systemd-update-utmp-runlevel.service",
+)
+# Programs that systemd runs at every start to look for what this device does not have.
+MASKED_GENERATORS = (
+    "bless-boot",
+    "cryptsetup",
+    "getty",
+    "gpt-auto",
+    "hibernate-resume",
+    "integritysetup",
+    "rc-local",
+    "run",
+    "system-update",
+    "sysv",
+    "veritysetup",
 )
 
 PANIC = """#!/bin/sh
@@ -116,6 +136,8 @@ def layer_of(recipe: OsRecipe, base: Path) -> Layer:
     layer = Layer()
     _add_identity(layer, recipe.version, base)
     layer.mask(*MASKED)
+    for generator in MASKED_GENERATORS:
+        layer.symlink(f"etc/systemd/system-generators/systemd-{generator}-generator", "/dev/null")
     _add_unbrick(layer, recipe.unbrick_binary)
     if recipe.misbehave:
         MISBEHAVIOURS[recipe.misbehave](layer)

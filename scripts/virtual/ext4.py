@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import IO
 
 from scripts.virtual.commands import SetupError, run
 from scripts.virtual.layer import SOURCE_DATE_EPOCH
@@ -16,6 +17,9 @@ from scripts.virtual.layer import SOURCE_DATE_EPOCH
 FILE_SYSTEM_ID = "756e6272-6963-4b00-8000-646174610000"
 HINT = "the file system is damaged or full; make the disk again"
 LINES_MAX = 100_000
+COPY_BYTES = 1 << 20
+# <https://docs.kernel.org/filesystems/ext4/globals.html>: where the superblock is, and a flag in it
+SUPERBLOCK_BYTES, INCOMPATIBLE_FEATURES, RECOVER = 1024, 0x60, 0x4
 
 
 class Ext4:
@@ -79,7 +83,25 @@ class Ext4:
         return f"{self._image}?offset={self._offset}" if self._offset else str(self._image)
 
     def _replay(self) -> None:
-        run(["e2fsck", "-p", "-E", "journal_only", self._name], hint=HINT)
+        """Finish what a running device left in the journal. e2fsck forgets the offset while it does, so it
+        works on a copy of the file system alone."""
+        if not self._needs_recovery():
+            return
+        with tempfile.NamedTemporaryFile(dir=self._image.parent) as copy:
+            with self._image.open("rb") as image:
+                image.seek(self._offset)
+                _copy_sparse(image, copy.file, self._size)
+            run(["e2fsck", "-p", "-E", "journal_only", copy.name], hint=HINT)
+            with self._image.open("r+b") as image:
+                image.seek(self._offset)
+                copy.seek(0)
+                _copy_sparse(copy.file, image, self._size, keep_holes=False)
+
+    def _needs_recovery(self) -> bool:
+        """The flag of the superblock that says so (ext4's EXT4_FEATURE_INCOMPAT_RECOVER)."""
+        with self._image.open("rb") as image:
+            image.seek(self._offset + SUPERBLOCK_BYTES + INCOMPATIBLE_FEATURES)
+            return bool(int.from_bytes(image.read(4), "little") & RECOVER)
 
     def _debug(self, request: str) -> str:
         return self._debug_bytes(request).decode(errors="replace")
@@ -87,3 +109,17 @@ class Ext4:
     def _debug_bytes(self, request: str) -> bytes:
         self._replay()
         return run(["debugfs", "-R", request, self._name], hint=HINT)
+
+
+def _copy_sparse(source: IO[bytes], target: IO[bytes], length: int, keep_holes: bool = True) -> None:
+    """Copy ``length`` bytes from where both files stand; runs of zeroes become holes where that is wanted."""
+    zeroes = bytes(COPY_BYTES)
+    while length > 0 and (part := source.read(min(COPY_BYTES, length))):
+        if keep_holes and part == zeroes[: len(part)]:
+            target.seek(len(part), os.SEEK_CUR)
+        else:
+            target.write(part)
+        length -= len(part)
+    if keep_holes:
+        target.truncate(target.tell())
+    target.flush()

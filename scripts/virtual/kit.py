@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from payload.manifest import Manifest
 
 CACHE = Path(__file__).parents[2] / "build" / "cache"
-ARGUMENTS = "console=ttyS0 panic=3 loglevel=5 net.ifnames=0"
+ARGUMENTS = "console=ttyS0 panic=3 loglevel=6 net.ifnames=0"
 MEMORY_MIB = {"debian": 512, "tiny": 256}
 LAYOUTS = {"debian": DEBIAN, "tiny": TINY}
 
