@@ -15,7 +15,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from pathlib import Path
 from initramfs import bytecode, module_closure
 from initramfs.errors import MissingFile, SysrootError, ToolError
 from initramfs.module_closure import ModuleSet
+from payload.durable import atomic_replace
 
 COMPILER_SECONDS_MAX = 300
 EXECUTABLE = "init"
@@ -337,21 +337,14 @@ def _run(command: list[str], folder: Path) -> str:
 
 
 def _keep(work: Path, kept: Path, sizes: Mapping[str, int]) -> None:
-    """Move the result into the cache. A second build that was faster wins; both made the same bytes."""
-    result = Path(tempfile.mkdtemp(dir=kept.parent))
-    shutil.move(work / EXECUTABLE, result / EXECUTABLE)
-    (result / REPORT).write_text(json.dumps(sizes))
-    try:
-        result.replace(kept)
-    except OSError:
-        shutil.rmtree(result)
-        if not (kept / REPORT).is_file():
-            raise
+    """Put the result into the cache, the report last: where it is, the executable is whole.
+
+    A second build of the same inputs writes the same bytes, so neither has to wait.
+    """
+    atomic_replace(_made(kept) / EXECUTABLE, (work / EXECUTABLE).read_bytes(), mode=0o755)
+    atomic_replace(kept / REPORT, json.dumps(sizes).encode())
 
 
 def _copy(source: Path, out: Path) -> None:
     """Replace ``out`` as a whole: a running executable keeps its own bytes."""
-    temporary = out.with_name(f".{out.name}.new")
-    shutil.copyfile(source, temporary)
-    temporary.chmod(0o755)
-    temporary.replace(out)
+    atomic_replace(out, source.read_bytes(), mode=0o755)

@@ -13,11 +13,10 @@ from dataclasses import replace
 
 from initramfs.elf import ClosureEntry
 from initramfs.kernel_modules import FirmwareEntry, ModuleEntry, normalised
-from initramfs.tree import Entry, Kind, Reason, Tree, character_device, directory, file, merge, symlink
+from initramfs.tree import Entry, Kind, Reason, Tree, canonical, character_device, directory, file, merge, symlink
 
 BOOT_LIST = "etc/unbrick/modules.boot"
 RECOVERY_LIST = "etc/unbrick/modules.recovery"
-SYMLINKS_MAX = 40
 _MENTIONED_PATH = re.compile(r"/[^\s:,;()]+")
 
 _PLACES = {
@@ -100,33 +99,6 @@ def assemble(entries: Iterable[Entry]) -> Tree:
     placed = [_with_canonical_lines(entry, links) if entry.path in lists else entry for entry in placed]
     tree = merge(placed)
     return Tree(tuple(_chained(entry, tree.by_path.__contains__, links) for entry in tree))
-
-
-def canonical(path: str, links: Mapping[str, str]) -> str:
-    """``path`` with the symbolic links above it followed; a link itself stays. No leading slash."""
-    done: list[str] = []
-    ahead = path.strip("/").split("/")
-    for _follow in range(SYMLINKS_MAX):
-        while len(ahead) > 1:
-            done.append(ahead.pop(0))
-            target = links.get("/".join(done))
-            if target is not None:
-                break
-        else:
-            return "/".join((*done, *ahead))
-        base = [] if target.startswith("/") else done[:-1]
-        done, ahead = [], [*_normal(base, target), *ahead]
-    raise AssertionError(f"the links above {path} are a loop, which the sysroot reader refuses")
-
-
-def _normal(base: Sequence[str], target: str) -> list[str]:
-    parts = list(base)
-    for part in target.split("/"):
-        if part == "..":
-            parts = parts[:-1]
-        elif part not in ("", "."):
-            parts.append(part)
-    return parts
 
 
 def _with_canonical_lines(entry: Entry, links: Mapping[str, str]) -> Entry:

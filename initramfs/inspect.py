@@ -17,7 +17,7 @@ from initramfs.compression import DamagedImage
 from initramfs.errors import BuildError
 from initramfs.newc import Contents, Member, read
 from initramfs.report import load_sidecar, sidecar_path
-from initramfs.tree import FORMAT_BITS
+from initramfs.tree import FORMAT_BITS, canonical
 
 IMAGE_BYTES_MAX = 1024 * 1024 * 1024
 CHAIN_MAX = 64
@@ -136,7 +136,8 @@ def why(document: Mapping[str, Any], path: str) -> list[str]:
         BuildError: the image has no such path; the nearest ones are named.
     """
     entries = {entry["path"]: entry for entry in document["entries"]}
-    wanted = path.strip("/")
+    links = {entry["path"]: entry["target"] for entry in document["entries"] if entry["kind"] == "symlink"}
+    wanted = canonical(path, links)
     if wanted not in entries and wanted in document.get("frozen", {}):
         return [f"{wanted}: a Python module, frozen into /init", f"  because: {document['frozen'][wanted]}"]
     if wanted not in entries:

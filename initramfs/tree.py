@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -20,6 +20,7 @@ ENTRIES_MAX = 65_536
 PATH_BYTES_MAX = 1024
 FILE_BYTES_MAX = 256 * 1024 * 1024
 REASONS_MAX = 64
+SYMLINKS_MAX = 40  # the kernel's own limit, path_resolution(7)
 
 
 class Kind(StrEnum):
@@ -98,6 +99,37 @@ def clean(path: str) -> str:
     if len(joined.encode()) > PATH_BYTES_MAX:
         raise TreeConflict(f"{joined[:60]}… is longer than {PATH_BYTES_MAX} bytes")
     return joined
+
+
+def canonical(path: str, links: Mapping[str, str]) -> str:
+    """``path`` with the symbolic links above it followed; a link itself stays. No leading slash.
+
+    Raises:
+        TreeConflict: more than 40 links on the way.
+    """
+    done: list[str] = []
+    ahead = path.strip("/").split("/")
+    for _follow in range(SYMLINKS_MAX):
+        while len(ahead) > 1:
+            done.append(ahead.pop(0))
+            target = links.get("/".join(done))
+            if target is not None:
+                break
+        else:
+            return "/".join((*done, *ahead))
+        base = [] if target.startswith("/") else done[:-1]
+        done, ahead = [], [*_normal(base, target), *ahead]
+    raise TreeConflict(f"the symbolic links above {path} are a loop")
+
+
+def _normal(base: Sequence[str], target: str) -> list[str]:
+    parts = list(base)
+    for part in target.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return parts
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,11 @@ def zstd_decompress(stored: bytes, size: int) -> bytes:
 
 
 def _host_ed25519_verify(signature: bytes, message: bytes, public_key: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+    try:  # guarded, so that freezing this module leaves the host's library out
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    except ImportError:
+        raise
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
@@ -46,8 +48,10 @@ def _host_ed25519_verify(signature: bytes, message: bytes, public_key: bytes) ->
 
 
 def _host_zstd_decompress(stored: bytes, size_max: int) -> bytes:
-    import zstandard
-
+    try:  # guarded, as above
+        import zstandard
+    except ImportError:
+        raise
     try:
         # The library believes the size that the frame claims and allocates it: look first.
         claimed = zstandard.get_frame_parameters(stored).content_size

@@ -11,11 +11,11 @@ from initramfs import archive, report
 from initramfs.compression import compress
 from initramfs.elf import closure
 from initramfs.errors import BuildError, SelfCheckError
-from initramfs.image_contents import assemble, canonical, places, programs
+from initramfs.image_contents import assemble, places, programs
 from initramfs.inspect import differences, listing, listing_of_sidecar, read_image, sidecar_of, why
 from initramfs.newc import read
 from initramfs.self_check import check, check_startable, dependencies
-from initramfs.tree import Entry, Kind, Reason, Tree, directory, file, merge, symlink
+from initramfs.tree import Entry, Kind, Reason, Tree, TreeConflict, canonical, directory, file, merge, symlink
 from tests.unit.images import WHY, changed, module, startable, without, write_image
 
 
@@ -189,6 +189,14 @@ def test_links_above_a_path_are_followed() -> None:
     assert canonical("lib", links) == "lib"
     assert canonical("abs/file", links) == "z/file"
     assert canonical("plain/file", links) == "plain/file"
+    with pytest.raises(TreeConflict, match="are a loop"):
+        canonical("a/x", {"a": "b", "b": "a"})
+
+
+def test_why_follows_the_links_of_a_merged_usr(tmp_path: Path) -> None:
+    tree = startable(symlink("lib", "usr/lib", WHY), module("one"))
+    assert chain(tree, "/lib/modules/6.1/one.ko", tmp_path)[0].startswith("/usr/lib/modules/6.1/one.ko: ")
+    assert chain(tree, "lib", tmp_path)[0] == "/lib: symlink to usr/lib"
 
 
 def test_modules_go_where_a_merged_usr_has_them() -> None:
