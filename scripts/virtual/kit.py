@@ -6,17 +6,21 @@ is made from has changed.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from initramfs.build import Request, build_image
+from initramfs.config import Config, frozen_module, load
+from initramfs.progress import Progress
+from payload.durable import atomic_replace
 from payload.signing_key import generate_key
 from qemu.disks import Disk
 from qemu.machine import MachineOptions
 from scripts.virtual import debian_root, tiny_root
 from scripts.virtual.cache import cached
 from scripts.virtual.disk import DeviceDisk
+from scripts.virtual.kernel import fetch as fetch_kernel
 from scripts.virtual.image import OsImage, OsRecipe
 from scripts.virtual.layout import DEBIAN, TINY, Device, Layout, device_toml
 
@@ -116,16 +120,28 @@ def make_kit(folder: Path, system: str = "tiny", device: Device = Device(), say:
     layout = LAYOUTS[system]
     (folder / "device.toml").write_text(device_toml(layout, device))
     say("recovery image: building")
-    made = _build_image(folder)
-    say(f"recovery image: {made.size / 1e6:.2f} MB, as `unbrick build -c {shlex.quote('device.toml')}` makes it")
+    with Progress() as progress:
+        built = build_image(Request(folder / "device.toml", folder / "recovery.cpio.zst", cache=CACHE), progress)
+    say(f"recovery image: {built.facts.size_bytes / 1e6:.2f} MB, checked, as `unbrick build` makes it")
+    binary = folder / "unbrick"
+    atomic_replace(binary, built.tree.by_path["init"].data, mode=0o755)
+    kernel = fetch_kernel(CACHE)
     return Kit(
         system=system,
         folder=folder,
         layout=layout,
         device=device,
-        config=made.config,
-        kernel=made.kernel,
-        kernel_release=made.kernel_release,
-        initrd=made.path,
-        unbrick_binary=made.binary,
+        config=frozen_config(load(folder / "device.toml")),
+        kernel=kernel.image,
+        kernel_release=kernel.release,
+        initrd=built.output,
+        unbrick_binary=binary,
     )
+
+
+def frozen_config(config: Config) -> dict[str, Any]:
+    """The configuration as the device sees it."""
+    module: dict[str, Any] = {}
+    exec(compile(frozen_module(config), "device_config", "exec"), module)
+    frozen: dict[str, Any] = module["CONFIG"]
+    return frozen
