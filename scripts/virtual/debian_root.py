@@ -83,8 +83,6 @@ Description=A service that fails on purpose
 [Service]
 Type=oneshot
 ExecStart=/bin/false
-[Install]
-WantedBy=multi-user.target
 """
 
 
@@ -144,6 +142,13 @@ def layer_of(recipe: OsRecipe, base: Path) -> Layer:
     return layer
 
 
+def breakage(misbehave: str) -> Layer:
+    """What breaks a good version from its overlay; for :meth:`scripts.virtual.disk.DeviceDisk.write_overlays`."""
+    layer = Layer()
+    MISBEHAVIOURS[misbehave](layer)
+    return layer
+
+
 def _add_identity(layer: Layer, version: int, base: Path) -> None:
     with tarfile.open(base) as archive:
         member = archive.extractfile("./usr/lib/os-release")
@@ -180,7 +185,7 @@ def _add_unbrick(layer: Layer, binary: Path | None) -> None:
 
 def _never_good(layer: Layer) -> None:
     layer.file("etc/systemd/system/fails.service", NEVER_GOOD)
-    layer.symlink("etc/systemd/system/multi-user.target.wants/fails.service", "../fails.service")
+    layer.file("etc/systemd/system/multi-user.target.d/fails.conf", "[Unit]\nWants=fails.service\n")
 
 
 MISBEHAVIOURS = {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from payload.install import Report
     from payload.manifest import Manifest
     from recovery.device_journal import DeviceJournal
+    from scripts.virtual.layer import Layer
     from statemachine.record import Record
 
 CHUNK_BYTES = 1 << 20
@@ -126,6 +127,14 @@ class DeviceDisk:
     def zero(self, name: str, *, offset: int = 0, length: int | None = None) -> None:
         """Overwrite the same with zeroes."""
         self._overwrite(self._part(name, offset, length), bytes)
+
+    def write_overlays(self, layer: Layer) -> int:
+        """Put the files of ``layer`` into every overlay that an OS has left here. How many there were."""
+        overlays = [name for name in self.data.names("/system") if self.data.exists(f"/system/{name}/upper")]
+        for name in overlays:
+            for path, content, mode in layer.files():
+                self.data.write(f"/system/{name}/upper/{path}", content, mode)
+        return len(overlays)
 
     def flip_bit(self, name: str, offset: int, bit: int = 0) -> None:
         """Change one bit of a region."""

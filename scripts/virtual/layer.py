@@ -11,6 +11,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # One time for every file of every image: the release of Debian 12 (2023-06-10 00:00:00 UTC).
@@ -52,6 +53,12 @@ class Layer:
                 entry, data = self._entries[path]
                 archive.addfile(entry, io.BytesIO(data))
         return output.getvalue()
+
+    def files(self) -> Iterator[tuple[str, bytes, int]]:
+        """Path, content and mode of every regular file."""
+        for path, (entry, data) in sorted(self._entries.items()):
+            if entry.isreg():
+                yield path, data, entry.mode
 
     def digest(self) -> str:
         return hashlib.blake2b(self.archive(), digest_size=8).hexdigest()

@@ -60,3 +60,10 @@ def layer_of(recipe: OsRecipe, init: Path, after_good: str, watchdog: str) -> La
         if word:
             layer.file(f"etc/{name}", f"{word}\n")
     return layer
+
+
+def breakage(misbehave: str) -> Layer:
+    """What breaks a good version from its overlay; for :meth:`scripts.virtual.disk.DeviceDisk.write_overlays`."""
+    layer = Layer()
+    layer.file("etc/misbehave", f"{misbehave}\n")
+    return layer

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from initramfs.config import parse
+from scripts.virtual import debian_root, tiny_root
 from scripts.virtual.commands import SetupError
 from scripts.virtual.disk import DeviceDisk
 from scripts.virtual.layout import DEBIAN, PARTITIONED, TINY, Layout, device_toml
@@ -148,6 +149,17 @@ def test_files_of_the_data_file_system(disk: DeviceDisk) -> None:
     ).stdout
     assert "/100755/0/0/init/" in shown
     assert "/040755/0/0/./" in shown
+
+
+def test_what_breaks_an_os_goes_into_every_overlay(disk: DeviceDisk) -> None:
+    assert disk.write_overlays(debian_root.breakage("hang")) == 0
+    for name in ("0123-0", "0123-1"):
+        disk.data.write(f"/system/{name}/upper/etc/hostname", b"x\n")
+    assert disk.write_overlays(debian_root.breakage("hang")) == 2
+    assert disk.write_overlays(tiny_root.breakage("exit")) == 2
+    for name in ("0123-0", "0123-1"):
+        assert disk.data.read(f"/system/{name}/upper/usr/sbin/init").startswith(b"#!/bin/sh\n")
+        assert disk.data.read(f"/system/{name}/upper/etc/misbehave") == b"exit\n"
 
 
 def test_a_copy_is_the_same_disk(disk: DeviceDisk, tmp_path: Path) -> None:
