@@ -20,7 +20,7 @@ from types import CodeType, EllipsisType
 from typing import Any, ClassVar
 
 from initramfs.errors import SysrootError
-from initramfs.module_closure import SourceModule, parse
+from initramfs.source_imports import SourceModule, parse
 
 FLAG_REF = 0x80
 LOCAL, CELL, FREE = 0x20, 0x40, 0x80

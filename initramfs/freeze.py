@@ -159,10 +159,11 @@ def closure(
     libraries: Iterable[Path] = (),
     extra: Mapping[str, str] | None = None,
     exclude: Mapping[str, str] = module_closure.NOT_ON_DEVICE,
+    cache_dir: Path | None = None,
 ) -> ModuleSet:
     """The modules of an image: ``own`` folders first, then the sysroot's standard library, then ``libraries``.
 
-    ``libraries`` are folders with pure Python packages of the host (``transitions``, ``six``).
+    ``libraries`` are folders that hold nothing but pure Python packages for the device (``transitions``).
     Raises what :func:`python_sysroot` and :func:`initramfs.module_closure.module_closure` raise.
     """
     python = python_sysroot(sysroot)
@@ -174,6 +175,7 @@ def closure(
         exclude=exclude,
         extra=extra,
         own=own_folders,
+        cache_dir=cache_dir,
     )
 
 
@@ -211,7 +213,7 @@ def freeze(
             sizes = _write_tables(modules, builtins, Path(work))
             _link(Path(work), python, sources, libraries, program)
             _keep(Path(work), kept, sizes)
-    _copy(kept / EXECUTABLE, out)
+    atomic_replace(out, (kept / EXECUTABLE).read_bytes(), 0o755)
     return FreezeReport(
         executable=out,
         size_bytes=out.stat().st_size,
@@ -250,12 +252,12 @@ def _digest(
     for module in modules.modules:
         digest.update(f"{module.name}\0{module.is_package}{module.own}{len(module.source)}\0".encode())
         digest.update(module.source)
-    digest.update(json.dumps([sorted(builtins.items()), sys.version, _compiler_version(compiler)]).encode())
+    digest.update(json.dumps([sorted(builtins.items()), sys.version, compiler_version(compiler)]).encode())
     system = python.root / "usr/lib" / python.triplet
     files = (
         *sources, *sorted(next(iter(sources)).parent.glob("*.h")), *libraries, python.library,
         *(system / name for name in ("libc.a", "crt1.o", "crti.o", "crtn.o")), *sorted(system.glob("libm*.a")),
-        *sorted(python.headers.rglob("*.h")), Path(__file__), Path(bytecode.__file__), Path(module_closure.__file__),
+        *sorted(python.headers.rglob("*.h")), Path(__file__), Path(bytecode.__file__),
     )  # fmt: skip
     for path in files:
         if path.is_file():
@@ -264,7 +266,7 @@ def _digest(
     return digest.hexdigest()
 
 
-def _compiler_version(compiler: str) -> str:
+def compiler_version(compiler: str) -> str:
     return _run([compiler, "--version"], Path.cwd()).partition("\n")[0]
 
 
@@ -337,14 +339,7 @@ def _run(command: list[str], folder: Path) -> str:
 
 
 def _keep(work: Path, kept: Path, sizes: Mapping[str, int]) -> None:
-    """Put the result into the cache, the report last: where it is, the executable is whole.
-
-    A second build of the same inputs writes the same bytes, so neither has to wait.
-    """
-    atomic_replace(_made(kept) / EXECUTABLE, (work / EXECUTABLE).read_bytes(), mode=0o755)
+    """Into the cache, the report last: it says that the entry is whole."""
+    kept.mkdir(parents=True, exist_ok=True)
+    atomic_replace(kept / EXECUTABLE, (work / EXECUTABLE).read_bytes(), 0o755)
     atomic_replace(kept / REPORT, json.dumps(sizes).encode())
-
-
-def _copy(source: Path, out: Path) -> None:
-    """Replace ``out`` as a whole: a running executable keeps its own bytes."""
-    atomic_replace(out, source.read_bytes(), mode=0o755)
