@@ -69,5 +69,5 @@ except ImportError:
     _ed25519_verify = _host_ed25519_verify
     _zstd_decompress = _host_zstd_decompress
 else:
-    _ed25519_verify = _unbrick.ed25519_verify  # type: ignore[assignment] — no parameter names in C
+    _ed25519_verify = _unbrick.ed25519_verify  # type: ignore[assignment]
     _zstd_decompress = _unbrick.zstd_decompress  # type: ignore[assignment]

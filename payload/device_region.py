@@ -16,7 +16,7 @@ import sys
 try:
     import _unbrick
 except ImportError:
-    _unbrick = None  # type: ignore[assignment] — a build host has none
+    _unbrick = None  # type: ignore[assignment]
 
 SECTOR_BYTES = 512
 TRANSFER_BYTES_MAX = 1 << 20
