@@ -132,7 +132,7 @@ def _frame_of(stage: Stage, path: str) -> int:
     tail of the file data until the file's content changes.
     """
     image = stage.folder / "slot.squashfs"
-    content = stage.disk.read("slot")
+    content = stage.disk.read("slot", length=stage.record().installed.size)
     image.write_bytes(content)
     whole = _content(stage, path)
     low, high = 1, len(content) // FRAME_BYTES_DEFAULT * 9 // 10
