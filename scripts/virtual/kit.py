@@ -20,8 +20,8 @@ from qemu.machine import MachineOptions
 from scripts.virtual import debian_root, tiny_root
 from scripts.virtual.cache import cached
 from scripts.virtual.disk import DeviceDisk
-from scripts.virtual.kernel import fetch as fetch_kernel
 from scripts.virtual.image import OsImage, OsRecipe
+from scripts.virtual.kernel import fetch as fetch_kernel
 from scripts.virtual.layout import DEBIAN, TINY, Device, Layout, device_toml
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ CACHE = Path(__file__).parents[2] / "build" / "cache"
 ARGUMENTS = "console=ttyS0 panic=3 loglevel=6 net.ifnames=0"
 MEMORY_MIB = {"debian": 512, "tiny": 256}
 LAYOUTS = {"debian": DEBIAN, "tiny": TINY}
+DEVICE = Device()
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Kit:
         return replace(options, **changes)
 
 
-def make_kit(folder: Path, system: str = "tiny", device: Device = Device(), say: Callable[[str], None] = print) -> Kit:
+def make_kit(folder: Path, system: str = "tiny", device: Device = DEVICE, say: Callable[[str], None] = print) -> Kit:
     """Make everything that does not depend on a version of the operating system."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "signing.key").exists():
