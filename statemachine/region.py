@@ -24,12 +24,9 @@ class Region(Protocol):
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes, from the medium and not from a cache that a cut would lose."""
-        ...
 
     def write(self, offset: int, data: bytes) -> None:
         """Hand ``data`` to the medium. Durable only after the next :meth:`flush` that returns."""
-        ...
 
     def flush(self) -> None:
         """Return when every earlier write is durable. After an error, write again before flushing."""
-        ...

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CONFIRMED = re.compile(r"unbrick: E100 confirmed: version (\d+)")
 CONFIRMED_SECONDS_MAX = 420.0
+POLL_SECONDS = 0.002
 UNTOUCHED = ("slot", "payload")
 
 
@@ -62,19 +63,22 @@ class Stage:
         if int(found[1]) != self.version:
             raise NotShownError(f"version {found[1]} was confirmed instead of {self.version}")
 
-    def cut_power_at(self, moment: str, seconds: float) -> None:
-        """Run until a console line matches, cut the power, and lose every write that was not flushed."""
+    def cut_power_while_writing(self, written_bytes: int, seconds: float) -> None:
+        """Cut the power when so much was written to the disk; every write that was not flushed is lost."""
         before = self.disk.copy(self.folder / f"{self.name}-before.img")
         log = self.folder / f"{self.name}.log"
         machine = self.power_on(log=log)
-        machine.expect(re.compile(moment), seconds)
+        machine.expect(re.compile("unbrick: write "), seconds)
+        deadline = time.monotonic() + seconds
+        while log.stat().st_size < written_bytes and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
         machine.power_off()
         machine.close()
         written = WriteLog.read(log)
         crash_image(written, before.path, self.disk.path)
         self.power_cuts += 1
         lost = len(written.not_durable(len(written.entries)))
-        self.say(f"power cut {self.power_cuts} at {moment!r}: {lost} unflushed writes lost")
+        self.say(f"power cut {self.power_cuts}: after {len(written.entries)} requests, {lost} unflushed writes lost")
         before.path.unlink()
         log.unlink()
 

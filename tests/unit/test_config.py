@@ -94,9 +94,7 @@ def test_a_region_over_the_partition_table_is_refused() -> None:
 
 def test_journal_copies_out_of_order_are_refused() -> None:
     text = TEXT.replace("{offset = 1048576, size", "{offset = 2144337920, size", 1)
-    text = text.replace(
-        "  {offset = 2144337920, size = 1048576},\n]", "  {offset = 1048576, size = 1048576},\n]"
-    )
+    text = text.replace("  {offset = 2144337920, size = 1048576},\n]", "  {offset = 1048576, size = 1048576},\n]")
     with pytest.raises(ConfigError, match="before copy"):
         parse(text)
 
