@@ -21,7 +21,7 @@ def states_document() -> str:
         "Drawn from `statemachine/table.py` by `unbrick states --markdown`; do not edit.",
         "",
         f"With {BOOT_ATTEMPTS_DEFAULT} boot attempts and at most {CYCLES_MAX} cycles a device whose OS never says that",
-        f"it runs well rests in WAITING after at most **K = {boots_max()} boots**, whatever its journal held; a power cut",
+        f"it runs well rests in WAITING after at most **K = {boots_max()} boots**, whatever its journal held; a cut",
         "adds one. `statemachine/bound.py` computes K from the table by walking every path.",
         "",
         _diagram(),

@@ -33,7 +33,7 @@ except BLANK, which must never be taken for permission to write: it waits.
 This module holds data and imports nothing.
 """
 
-# --- states: what is on disk, and how each ends without a person -----------------------------------------
+# --- states: what is on disk, and how each ends without a person; the record holds the index: append only --
 
 STATES = {
     "BLANK": (
@@ -143,6 +143,7 @@ EFFECTS = {
 
 _ALL = tuple(STATES)
 _GOOD = ("confirm", "restore-attempts", "clear-cycles")
+_GIVE_UP = ("remember-why", "remember-tried")
 _TRY = ("count-cycle", "restore-attempts", "count-attempt")
 
 ROWS = (
@@ -158,7 +159,7 @@ ROWS = (
     (("CONFIRMED", "TRYING"), "attempts_exhausted", "SUSPECT", "verify", ("remember-why",)),
     (("CONFIRMED", "TRYING"), "boot_failed", "SUSPECT", "verify", ("remember-why",)),
     (BOOTABLE, "recovery_requested", "SUSPECT", "verify", ("remember-why",)),
-    ("PRISTINE", ("attempts_exhausted", "boot_failed"), "REINSTALLING", "reinstall", ("remember-why", "remember-tried")),
+    ("PRISTINE", ("attempts_exhausted", "boot_failed"), "REINSTALLING", "reinstall", _GIVE_UP),
     # what the look finds
     ("SUSPECT", "verified_on_request", "CONFIRMED", "boot", ("count-attempt",)),
     ("SUSPECT", "verified_unconfirmed", "TRYING", "boot", ("count-attempt",)),
