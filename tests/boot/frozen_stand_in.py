@@ -1,0 +1,55 @@
+"""The production executable with ``stand_in/recovery`` frozen in, and an initramfs around it."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from initramfs import archive, debian, image_contents, tree
+from initramfs.freeze import FreezeReport, closure, freeze
+
+CHECKOUT = Path(__file__).parents[2]
+CACHE = CHECKOUT / "build" / "cache"
+PACKAGES = (
+    "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "libsodium-dev",
+    "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev",
+)  # fmt: skip
+COMPILE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """``executable`` is /init; ``initrd`` holds it, a tiny init to hand over to, and the listed modules."""
+
+    executable: Path
+    report: FreezeReport
+    tiny_init: Path
+
+    def initrd(self, path: Path, modules: Mapping[str, bytes], listed: str) -> Path:
+        """An image with ``modules`` by path, and ``listed`` as the list of those that every boot loads."""
+        reason = tree.Reason("the tests of PID 1")
+        files = {"tiny-init": self.tiny_init.read_bytes(), image_contents.BOOT_LIST: listed.encode(), **modules}
+        entries = (tree.file(name, content, reason) for name, content in files.items())
+        program = image_contents.init(self.executable.read_bytes())
+        whole = tree.merge([*image_contents.places(), program, *entries])
+        path.write_bytes(gzip.compress(archive.newc(whole), 1))
+        return path
+
+
+def sysroot() -> Path:
+    """The Debian packages that /init is linked from, unpacked, from the cache if they are there."""
+    return debian.unpack(debian.fetch(PACKAGES, "amd64", CACHE), CACHE)
+
+
+def frozen(folder: Path) -> StandIn:
+    root = sysroot()
+    modules = closure(("recovery.main", "recovery.cli"), root, (Path(__file__).with_name("stand_in"),), cache_dir=CACHE)
+    report = freeze(modules, root, CHECKOUT / "recovery/native", folder / "init", CACHE / "frozen")
+    tiny_init = folder / "tiny-init"
+    source = Path(__file__).with_name("handed_over.c")
+    command = ["gcc", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror", "-o", str(tiny_init), str(source)]
+    subprocess.run(command, check=True, timeout=COMPILE_SECONDS)
+    return StandIn(report.executable, report, tiny_init)
