@@ -14,7 +14,7 @@
  *     reboot | poweroff
  * Started as any other process, this program is the command `unbrick`.
  *
- * Reasons: E000 handover, E901 python-exited, E902 python-silent, E903 recovery-crashed, E904
+ * Reasons: E000 handover, E502 watchdog-missing, E901 python-exited, E902 python-silent, E903 recovery-crashed, E904
  * init-not-executable, E905 handover-failed, E906 module-not-loaded, E907 message-not-understood.
  * On the kernel's command line, for tests: unbrick.retry-seconds=N, unbrick.silence-seconds=N.
  */
@@ -77,7 +77,7 @@ static void open_watchdog(char **words)
     if (watchdog.device < 0)
         watchdog.device = open(words[1], O_WRONLY | O_CLOEXEC);
     if (watchdog.device < 0 || seconds < 1 || seconds > WATCHDOG_SECONDS_MAX) {
-        say("no watchdog %s of %s s: %s", words[1], words[2], strerror(errno));
+        say("E502 watchdog-missing: %s of %s s: %s", words[1], words[2], strerror(errno));
         return;
     }
     ioctl(watchdog.device, WDIOC_SETTIMEOUT, &seconds); /* answers with what the hardware took */

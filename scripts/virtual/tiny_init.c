@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,6 +52,17 @@ static void write_text(const char *path, const char *text)
 		say("cannot write ", path);
 	if (file >= 0)
 		close(file);
+}
+
+/* User data is a mount of its own; in a pristine boot there is none. */
+static void say_where_user_data_is(void)
+{
+	struct stat root, data;
+
+	if (stat("/", &root) == 0 && stat("/data", &data) == 0 && root.st_dev != data.st_dev)
+		say("user data at ", "/data");
+	else
+		say("no user data", "");
 }
 
 static void mount_unless_there(const char *kind, const char *target, const char *witness)
@@ -180,6 +192,7 @@ int main(void)
 	use_console();
 	read_line("/etc/version", version);
 	printf("tiny-os: version %s up\n", version);
+	say_where_user_data_is();
 	read_line("/etc/misbehave", word);
 	behave(word);
 	confirm();

@@ -1,0 +1,43 @@
+"""The tiny virtual device, made once, and confirmed once: every test gets a copy of its disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qemu.machine import Machine
+from qemu.pytest_plugin import MachineFactory
+from scripts.virtual.disk import DeviceDisk
+from scripts.virtual.kit import Kit, make_kit
+from tests.boot.device import CONFIRMED_SECONDS, ONCE, Device
+
+FOLDER = Path(__file__).parents[2] / "build" / "boot-tests"
+
+
+@pytest.fixture(scope="session")
+def kit() -> Kit:
+    """Key, recovery image and kernel of a device with the tiny operating system."""
+    return make_kit(FOLDER, "tiny", say=lambda _text: None)
+
+
+@pytest.fixture(scope="session")
+def confirmed_disk(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> DeviceDisk:
+    """The disk of a device whose OS, version 1, has said that it runs well."""
+    folder = tmp_path_factory.mktemp("confirmed")
+    disk = kit.disk(folder / "device.img", kit.bundle(1))
+    with Machine(kit.options(disk), folder, "first-boot") as guest:
+        guest.expect(ONCE, CONFIRMED_SECONDS)
+    return disk
+
+
+@pytest.fixture
+def fresh(kit: Kit, machine: MachineFactory, tmp_path: Path) -> Device:
+    """A device as it leaves the factory: version 1 is installed and was never booted."""
+    return Device(kit, kit.disk(tmp_path / "device.img", kit.bundle(1)), machine)
+
+
+@pytest.fixture
+def device(kit: Kit, confirmed_disk: DeviceDisk, machine: MachineFactory, tmp_path: Path) -> Device:
+    """A device that runs well: version 1 is confirmed."""
+    return Device(kit, confirmed_disk.copy(tmp_path / "device.img"), machine)
