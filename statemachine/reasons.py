@@ -62,12 +62,15 @@ REASONS = {
           "Nothing: the OS starts without it. User data is not touched."),
     502: ("watchdog-missing", "The watchdog of the configuration is not there.", "Check [watchdog] in device.toml."),
     503: ("module-failed", "A kernel module could not be loaded.", "Check [modules] in device.toml."),
+    900: ("handover", "The OS gets the machine.", "Nothing."),
     901: ("python-exited", "Recovery's interpreter ended.", "Nothing: it is started again."),
     902: ("python-silent", "Recovery's interpreter showed no progress.", "Nothing: it is started again."),
     903: ("recovery-crashed", "Recovery's interpreter ended as often as it may.",
           "Keep the console's last lines and report them. It is tried again after a delay."),
     904: ("init-not-executable", "The OS's init could not be started.", "Nothing: the attempt counts."),
-    905: ("recovery-error", "An error in recovery itself.", "Keep the console's last lines and report them."),
+    905: ("handover-failed", "The mounted root could not become the root.", "Nothing: the attempt counts."),
+    906: ("module-not-loaded", "A boot module was not loaded; without an optional one the device works.", "Check [modules] in device.toml if a disk is missing."),
+    907: ("message-not-understood", "PID 1 and its child do not belong together.", "Build the image again and report this."),
 }  # fmt: skip
 
 CODES = {word: code for code, (word, _meaning, _advice) in REASONS.items()}

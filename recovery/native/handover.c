@@ -98,7 +98,7 @@ void hand_over(const char *root, const char *init, char **arguments, void (*leav
     if (chdir(root) || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
         give_up("E905 handover-failed", root);
     free_initramfs(old_root);
-    say("E000 handover %s %s", root, init);
+    say("E900 handover %s %s", root, init);
     leave();
     unblock_signals();
     const char *slash = strrchr(init, '/');

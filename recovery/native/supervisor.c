@@ -14,7 +14,7 @@
  *     reboot | poweroff
  * Started as any other process, this program is the command `unbrick`.
  *
- * Reasons: E000 handover, E502 watchdog-missing, E901 python-exited, E902 python-silent, E903 recovery-crashed, E904
+ * Reasons: E900 handover, E502 watchdog-missing, E901 python-exited, E902 python-silent, E903 recovery-crashed, E904
  * init-not-executable, E905 handover-failed, E906 module-not-loaded, E907 message-not-understood.
  * On the kernel's command line, for tests: unbrick.retry-seconds=N, unbrick.silence-seconds=N.
  */

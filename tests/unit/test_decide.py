@@ -1,5 +1,6 @@
 """Why are we here, what does a look mean, and that nothing goes round for ever."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,10 @@ def test_reasons_have_unique_words_and_a_label() -> None:
     assert len(CODES) == len(REASONS)
     assert label(104) == "E104 attempts-exhausted"
     assert label(777) == "E777 unknown"
+
+
+def test_pid_1_speaks_in_the_same_reasons() -> None:
+    sources = (DOCUMENTS.parent / "recovery" / "native").glob("*.c")
+    said = {pair for source in sources for pair in re.findall(r'"E(\d{3}) ([a-z0-9-]+)', source.read_text())}
+    assert said
+    assert {code: REASONS[int(code)][0] for code, _ in said} == dict(said)
