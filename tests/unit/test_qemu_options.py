@@ -37,6 +37,13 @@ def test_extra_arguments_come_last(options: MachineOptions) -> None:
     assert console_on_terminal(replace(options, extra=("-rtc", "base=utc")))[-2:] == ["-rtc", "base=utc"]
 
 
+def test_only_an_emulated_pc_is_told_not_to_check_its_timer(options: MachineOptions) -> None:
+    emulated = replace(options, program="qemu-system-x86_64")
+    assert value_of("-append", emulated) == "console=ttyS0 no_timer_check"
+    assert value_of("-append", replace(emulated, accelerator="kvm")) == "console=ttyS0"
+    assert value_of("-append", replace(options, program="qemu-system-aarch64")) == "console=ttyS0"
+
+
 def test_a_disk_is_found_by_its_serial_and_reports_errors(options: MachineOptions) -> None:
     device = json.loads(value_of("-device", options))
     assert device["serial"] == "system"
