@@ -312,7 +312,8 @@ def _tables(entries: Mapping[str, tuple[int, int, bool]], builtins: Mapping[str,
 def _link(work: Path, python: PythonSysroot, sources: list[Path], libraries: list[Path], compiler: str) -> None:
     command = [
         compiler, f"--sysroot={python.root.resolve()}", f"-I{python.headers.resolve()}", *COMPILER_FLAGS,
-        f"-ffile-prefix-map={sources[0].parent.resolve()}=.", "-o", EXECUTABLE,
+        f"-ffile-prefix-map={sources[0].parent.resolve()}=.", f"-ffile-prefix-map={python.root.resolve()}=",
+        "-o", EXECUTABLE,
         *(str(path.resolve()) for path in sources), "tables.c", str(python.library.resolve()),
         *(str(path.resolve()) for path in libraries), "-lm",
     ]  # fmt: skip

@@ -41,7 +41,9 @@ def frozen_init(device: Config, sysroot: Path, cache: Path) -> FrozenInit:
     extra = {"device_config": frozen_module(device)}
     with tempfile.TemporaryDirectory(prefix="unbrick-freeze-") as folder:
         work = Path(folder)
-        modules = closure(ROOTS, sysroot, (OWN_FOLDER,), (_library_folder(work),), extra=extra)
+        modules = closure(
+            ROOTS, sysroot, (OWN_FOLDER,), (_library_folder(work),), extra=extra, cache_dir=cache / "imports"
+        )
         frozen = freeze(modules, sysroot, NATIVE_SOURCES, work / "init", cache / "frozen")
         return FrozenInit(frozen.executable.read_bytes(), frozen.reasons)
 
