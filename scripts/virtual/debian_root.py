@@ -15,7 +15,7 @@ from pathlib import Path
 from scripts.virtual import apt
 from scripts.virtual.cache import cached
 from scripts.virtual.commands import run
-from scripts.virtual.image import OsImage, OsRecipe, make_image
+from scripts.virtual.image import MAKERS, OsImage, OsRecipe, make_image
 from scripts.virtual.layer import SOURCE_DATE_EPOCH, Layer
 
 SHIPPED = Path(__file__).parents[2] / "recovery" / "os"
@@ -98,7 +98,7 @@ def build_os(recipe: OsRecipe, cache: Path) -> OsImage:
         make_image([base, layer.write(folder / "layer.tar")], recipe.filesystem, folder / "rootfs.img")
         (folder / "layer.tar").unlink()
 
-    identity = {"base": base.parent.name, "layer": layer.digest(), "filesystem": recipe.filesystem}
+    identity = {"base": base.parent.name, "layer": layer.digest(), "filesystem": MAKERS[recipe.filesystem]}
     folder = cached(cache, "debian", identity, make)
     name = f"debian-12 v{recipe.version}"
     return OsImage(folder / "rootfs.img", recipe.version, name, recipe.filesystem, INIT, "systemd")

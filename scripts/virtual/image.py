@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 FILE_SYSTEM_ID = "6e627269-636b-4000-8000-756e62726963"
 HINT = "see that the disk has 1 GiB free, then run ./scripts/install again"
 
-# $1 = tree, $2 = output. An ext4 image keeps its journal and an eighth of free space: it may be used read-write.
+# $1 = tree, $2 = output. Level 15 takes less than half of level 19's time for 1 % more bytes.
+# An ext4 image keeps its journal and an eighth of free space: it may be used read-write.
 MAKERS = {
-    "squashfs": 'mksquashfs "$1" "$2" -comp zstd -Xcompression-level 19 -noappend -quiet -no-progress',
+    "squashfs": 'mksquashfs "$1" "$2" -comp zstd -Xcompression-level 15 -noappend -quiet -no-progress',
     "erofs": f'mkfs.erofs -zlz4hc -T{SOURCE_DATE_EPOCH} -U {FILE_SYSTEM_ID} --quiet "$2" "$1"',
     "ext4": f"""
         content_kib=$(($(du -sk --apparent-size "$1" | cut -f1) + 3 * $(find "$1" | wc -l)))

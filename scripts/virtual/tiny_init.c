@@ -1,7 +1,7 @@
 /* The tiny OS: one program that is its init and everything else. It says that it is up, confirms the boot
  * with the device's own command and waits. What goes wrong with it is read from /etc/misbehave, which an
  * overlay may change; what it does at the end from /etc/after-good, or `tiny.after=` on the kernel's
- * command line. Statically linked; needs no other file but /usr/lib/unbrick/unbrick.
+ * command line, and `tiny.unbrick=` there runs the device's command with these words. Statically linked; needs no other file but /usr/lib/unbrick/unbrick.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,7 @@
 
 #define UNBRICK "/usr/lib/unbrick/unbrick"
 #define TEXT_BYTES_MAX 4096
+#define WORDS_MAX 8
 #define NOTHING_TO_CONFIRM 2
 
 struct behaviour {
@@ -138,20 +139,29 @@ static void behave(const char *name)
 	}
 }
 
+/* The value of an option on the kernel's command line, in `line`; NULL where it is not there. */
+static char *option(const char *name, char *line)
+{
+	char *found;
+
+	read_line("/proc/cmdline", line);
+	found = strstr(line, name);
+	if (found) {
+		found += strlen(name);
+		found[strcspn(found, " ")] = '\0';
+	}
+	return found;
+}
+
 /* The value of `tiny.after=` on the kernel's command line, or the marker file's. */
 static void read_ending(char *ending)
 {
 	char line[TEXT_BYTES_MAX];
-	char *found;
+	char *found = option("tiny.after=", line);
 
 	read_line("/etc/after-good", ending);
-	read_line("/proc/cmdline", line);
-	found = strstr(line, "tiny.after=");
-	if (found) {
-		found += strlen("tiny.after=");
-		found[strcspn(found, " ")] = '\0';
+	if (found)
 		strcpy(ending, found);
-	}
 }
 
 /* The exit status of `unbrick mark-good` (2: nothing to confirm); 127 where it cannot be run. */
@@ -167,6 +177,30 @@ static int mark_good(void)
 	if (child < 0 || waitpid(child, &status, 0) != child)
 		return 127;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Run the device's command with the words of `tiny.unbrick=` on the kernel's command line, set apart by commas. */
+static void run_unbrick(void)
+{
+	char line[TEXT_BYTES_MAX], text[16];
+	char *words[WORDS_MAX + 2] = { "unbrick" };
+	char *rest = option("tiny.unbrick=", line);
+	int count = 1, status = 0;
+	pid_t child;
+
+	if (!rest)
+		return;
+	while (count <= WORDS_MAX && (words[count] = strsep(&rest, ",")))
+		count++;
+	child = fork();
+	if (child == 0) {
+		execv(UNBRICK, words);
+		_exit(127);
+	}
+	if (child > 0 && waitpid(child, &status, 0) == child) {
+		snprintf(text, sizeof(text), "%d", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+		say("unbrick ended with ", text);
+	}
 }
 
 static void confirm(void)
@@ -196,6 +230,7 @@ int main(void)
 	read_line("/etc/misbehave", word);
 	behave(word);
 	confirm();
+	run_unbrick();
 	read_ending(word);
 	behave(word);
 	idle();

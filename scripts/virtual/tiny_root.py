@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.virtual.cache import cached, file_digest
 from scripts.virtual.commands import run
-from scripts.virtual.image import OsImage, OsRecipe, make_image
+from scripts.virtual.image import MAKERS, OsImage, OsRecipe, make_image
 from scripts.virtual.layer import Layer
 
 SOURCE = Path(__file__).with_name("tiny_init.c")
@@ -31,7 +31,7 @@ def build_os(recipe: OsRecipe, cache: Path, *, after_good: str = "", watchdog: s
         make_image([layer.write(folder / "layer.tar")], recipe.filesystem, folder / "rootfs.img")
         (folder / "layer.tar").unlink()
 
-    identity = {"layer": layer.digest(), "filesystem": recipe.filesystem}
+    identity = {"layer": layer.digest(), "filesystem": MAKERS[recipe.filesystem]}
     folder = cached(cache, "tiny", identity, make)
     owner = "systemd" if watchdog else "none"
     name = f"tiny v{recipe.version}"
