@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DAMAGED_FRAMES = 5
 POWER_CUTS = 3
-LOOKED_AT_SECONDS = 240.0
+LOOKED_AT_SECONDS = 600.0
 SYSTEMD = "usr/lib/systemd/systemd"
 HANGING_INIT = b"#!/bin/sh\nwhile :; do sleep 3600; done\n"
 

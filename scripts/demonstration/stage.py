@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from statemachine.record import Record
 
 CONFIRMED = re.compile(r"unbrick: E100 confirmed: version (\d+)")
-CONFIRMED_SECONDS_MAX = 420.0
+# Several starts; a few times what an idle host needs, for a host that is not.
+CONFIRMED_SECONDS_MAX = 900.0
 POLL_SECONDS = 0.002
 UNTOUCHED = ("slot", "payload")
 
