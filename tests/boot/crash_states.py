@@ -200,6 +200,8 @@ def judge(found: Found | None, acknowledged: Found, written: set[Found], where: 
 def production(storage: Storage, identity: bytes) -> Found | None:
     """What the product finds. Its repairs must outlive one more cut, and the next opening find all well."""
     found, verdict = _open(storage, identity)
+    if storage.unflushed_max > SUBSETS_WRITES_MAX:
+        raise Violation(f"{verdict}: {storage.unflushed_max} unflushed writes while it was repaired")
     again, verdict_again = _open(storage.restarted(), identity)
     if found is not None and (again, verdict_again) != (found, "INTACT"):
         raise Violation(f"{verdict} at {found[:2]}, and at the next opening {verdict_again}: {again and again[:2]}")

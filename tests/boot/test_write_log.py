@@ -25,6 +25,8 @@ from qemu.write_log import Flag, WriteLog, crash_image
 from recovery.device_journal import identity
 from scripts.virtual.disk import DeviceDisk
 from scripts.virtual.kit import Kit
+from statemachine.limits import TRIED_IMAGES_MAX
+from statemachine.record import DIGEST_BYTES
 from tests.boot.crash_states import (
     JournalReplay,
     PowerCut,
@@ -84,11 +86,15 @@ def recording(kit: Kit, confirmed_disk: DeviceDisk, tmp_path_factory: pytest.Tem
 
 
 def make_stale(kit: Kit, disk: DeviceDisk, copy: str) -> None:
-    """Let one copy of the journal miss the last records, as if it had been away."""
+    """Let one copy of the journal miss the last records, as if it had been away.
+
+    The records are as long as they can get, so that a torn one is torn within its body.
+    """
     older = disk.read(copy)
     journal = disk.journal(kit.config)
+    tried = tuple(bytes([number + 1]) * DIGEST_BYTES for number in range(TRIED_IMAGES_MAX))
     for _ in range(STALE_RECORDS):
-        journal.persist(journal.record.but(boots=journal.record.boots + 1))
+        journal.persist(journal.record.but(boots=journal.record.boots + 1, tried=tried))
     with disk.path.open("r+b") as image:
         image.seek(disk.layout[copy].offset)
         image.write(older)
