@@ -108,6 +108,7 @@ def frames_written(guest: Machine) -> int:
 # The journal alone, in every state.
 
 
+@pytest.mark.requirement("M7")
 @pytest.mark.sweep
 def test_no_acknowledged_record_is_lost_in_any_state_of_the_journal(recording: Recording) -> None:
     count = Sweep(recording.replay(), production).run()
@@ -212,6 +213,7 @@ def come_back_from(recording: Recording, cuts: list[PowerCut], folder: Path) -> 
     return done
 
 
+@pytest.mark.requirement("D6", "M7")
 def test_some_states_boot_to_confirmed(recording: Recording, tmp_path: Path) -> None:
     cuts = power_cuts(recording.log, STATES_BOOTED)[25::50]
     done = come_back_from(recording, cuts, tmp_path)
@@ -219,6 +221,7 @@ def test_some_states_boot_to_confirmed(recording: Recording, tmp_path: Path) -> 
     assert len(done) == 4
 
 
+@pytest.mark.requirement("D6", "M7")
 @pytest.mark.long
 def test_200_states_boot_to_confirmed(recording: Recording, tmp_path: Path) -> None:
     started = time.monotonic()
