@@ -28,6 +28,8 @@ from initramfs.errors import MissingFile, SysrootError, ToolError
 from initramfs.module_closure import ModuleSet
 from payload.durable import atomic_replace
 
+REPLACEMENTS = Path(__file__).resolve().parents[1] / "recovery/native/lib"
+"""Modules that stand in for the standard library's."""
 COMPILER_SECONDS_MAX = 300
 EXECUTABLE = "init"
 REPORT = "report.json"
@@ -170,7 +172,7 @@ def closure(
     own_folders = tuple(own)
     return module_closure.module_closure(
         roots,
-        (*own_folders, python.standard_library, *libraries),
+        (*own_folders, REPLACEMENTS, python.standard_library, *libraries),
         builtin=frozenset(python.builtin_functions()) | frozenset(BOOTSTRAP),
         exclude=exclude,
         extra=extra,

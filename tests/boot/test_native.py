@@ -8,6 +8,7 @@ import hashlib
 import mmap
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,23 @@ def test_a_console_takes_every_character(stand_in: StandIn) -> None:
     assert run(stand_in, r"print('caf\u00e9 \udc80')").stdout == "café \\udc80\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("utf-8", "utf-8"), ("U8", "utf-8"), ("Latin_1", "iso8859-1"), ("iso-8859-1", "iso8859-1"),
+        ("ANSI_X3.4-1968", "ascii"), ("646", "ascii"), ("cp1252", None), ("a.b", None), ("", None), ("aliases", None),
+    ],
+)  # fmt: skip
+def test_codecs_are_found_by_every_name(stand_in: StandIn, name: str, found: str | None) -> None:
+    """As the standard library finds them, of those that are in the executable."""
+    text = f"import codecs\ntry:\n    print(codecs.lookup({name!r}).name)\nexcept LookupError:\n    print(None)"
+    assert run(stand_in, text).stdout == f"{found}\n"
+
+
+def test_the_table_of_aliases_is_not_read_at_start(stand_in: StandIn) -> None:
+    assert run(stand_in, "import sys; print('encodings.aliases' in sys.modules)").stdout == "False\n"
+
+
 def test_it_opens_no_file_to_start(stand_in: StandIn) -> None:
     """In an empty root, without /dev, /proc and libraries."""
     done = subprocess.run(
@@ -104,9 +122,7 @@ def test_it_opens_no_file_to_start(stand_in: StandIn) -> None:
 def test_the_same_inputs_make_the_same_executable(stand_in: StandIn, tmp_path: Path) -> None:
     """Linked anew, from a copy of the sources elsewhere."""
     sources = tmp_path / "elsewhere"
-    sources.mkdir()
-    for path in (CHECKOUT / "recovery/native").iterdir():
-        (sources / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(CHECKOUT / "recovery/native", sources)
     root = sysroot()
     modules = freeze.closure(("recovery.main", "recovery.cli"), root, (CHECKOUT / "tests/boot/stand_in",))
     first = freeze.freeze(modules, root, sources, tmp_path / "init", tmp_path / "cache")

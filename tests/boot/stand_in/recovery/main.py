@@ -9,7 +9,7 @@ import time
 import _unbrick
 
 MESSAGES, MODULES = 3, 4
-WATCHDOG_SECONDS = 4
+WATCHDOG_SECONDS = 8
 
 
 def main(arguments: list[str]) -> int:
@@ -152,9 +152,9 @@ def hands_over_nowhere(crashes: int) -> None:
 
 
 def watched(crashes: int) -> None:
-    """Work for three timeouts, slowly."""
+    """Work for two timeouts and more, slowly."""
     send(f"watchdog /dev/watchdog0 {WATCHDOG_SECONDS}")
-    for _ in range(WATCHDOG_SECONDS * 3):
+    for _ in range(WATCHDOG_SECONDS * 2 + 2):
         time.sleep(1)
         send(".")
     say("the watchdog slept")
