@@ -10,12 +10,12 @@ import os
 import time
 
 from payload import frames, install
-from payload.errors import BundleError, PayloadError, TargetError, TargetTooSmallError
-from recovery.console import note
+from payload.errors import BundleError, TargetError, TargetTooSmallError
+from recovery.console import note, say
 from recovery.disks import node_of
 from recovery.evidence import button_held
-from recovery.hand_over import check_filesystem
-from recovery.workshop import SLOT_CLASS, Workshop, image_of
+from recovery.filesystem import mend
+from recovery.workshop import SLOT_CLASS, Workshop, identity, image_of
 from statemachine.decide import judge
 from statemachine.reasons import CODES
 from statemachine.record import NO_DIGEST, Record
@@ -78,7 +78,7 @@ def _look(workshop: Workshop, record: Record, found: tuple[Header, Manifest] | N
     image = manifest.image(SLOT_CLASS)
     if image.kind == "read-write" and record.state != "VERIFYING":
         node = node_of(workshop.disk, workshop.config["slot"][SLOT_CLASS]["0"]["region"])
-        return "checked" if check_filesystem(node) else "unreadable"
+        return "checked" if mend(node, workshop.alive) else "unreadable"
     damaged = frames.verify(workshop.slot, image.frames(), workshop.progress())
     note(f"verified version {manifest.version}: {len(damaged)} of {len(image.frames())} frames damaged")
     return "damaged" if damaged else "intact"
@@ -109,6 +109,7 @@ def reinstall(workshop: Workshop, record: Record) -> Result:
 
 def _write(workshop: Workshop, record: Record, candidates: list[Candidate], done: str, reason: int) -> Result:
     refusal = CODES["no-source"]
+    workshop.of_no_use.clear()
     for candidate in candidates:
         image = image_of(candidate.manifest)
         note(f"from {candidate.source.name}: version {candidate.manifest.version}")
@@ -125,17 +126,14 @@ def _write(workshop: Workshop, record: Record, candidates: list[Candidate], done
                 target_broken=done == "frames_rewritten",
                 progress=workshop.progress(),
             )
-        except TargetTooSmallError as error:
-            note(f"{candidate.source.name}: {error}")
-            refusal = CODES["target-too-small"]
+        except (BundleError, TargetTooSmallError) as error:
+            refusal = CODES.get(error.reason, refusal)
+            say(refusal, f"{candidate.source.name}: {error}")
+            workshop.of_no_use.add(identity(candidate))
             continue
         except TargetError as error:
             note(str(error))
             return "write_failed", CODES["slot-write-failed"], {}
-        except PayloadError as error:
-            note(f"{candidate.source.name}: {error}")
-            refusal = CODES.get(error.reason, refusal)
-            continue
         note(f"{report.frames_written} frames written")
         return done, reason, {"frames_written": report.frames_written, "target": record.target}
     return "source_missing", refusal, {}
@@ -167,7 +165,9 @@ def activate(workshop: Workshop, record: Record) -> Result:
 
 def rest(workshop: Workshop, record: Record) -> Result:
     """Write nothing. Leave on a new source, a person, or when the delay is over."""
-    known = _usable(workshop, record) if record.state == "WAITING" and record.reason in _AFTER_ACTION else set()
+    known = set(workshop.of_no_use)
+    if record.state == "WAITING" and record.reason in _AFTER_ACTION:
+        known |= _usable(workshop, record)
     note("waiting for a USB stick labelled UNBRICK, the button, or the next try")
     deadline = time.monotonic() + min(REST_SECONDS_FIRST << record.cycles, REST_SECONDS_MAX)
     button = workshop.config.get("button")
@@ -175,8 +175,10 @@ def rest(workshop: Workshop, record: Record) -> Result:
     while time.monotonic() < deadline:
         workshop.alive()
         time.sleep(REST_POLL_SECONDS)
-        if _usable(workshop, record) - known:
+        here = _usable(workshop, record)
+        if here - known:
             return "source_appeared", CODES["resumed"], {}
+        known &= here  # what is pulled out and plugged in again, better copied perhaps, is new
         if button and record.state == "WAITING":
             held = button_held(button)
             if held and released:
@@ -188,13 +190,15 @@ def rest(workshop: Workshop, record: Record) -> Result:
 
 
 # Reasons of work that ended in WAITING within this boot: the sources that are here did not help.
-_AFTER_ACTION = tuple(CODES[word] for word in ("slot-write-failed", "repairs-exhausted", "filesystem-failing"))
+_AFTER_ACTION = tuple(
+    CODES[word] for word in ("slot-write-failed", "repairs-exhausted", "filesystem-failing", "journal-unwritable")
+)
 
 
 def _usable(workshop: Workshop, record: Record) -> set[tuple[str, bytes]]:
     here = workshop.candidates(record)
     workshop.close(here)
-    return {(candidate.source.name, candidate.manifest.digest) for candidate in here}
+    return {identity(candidate) for candidate in here}
 
 
 def _current(record: Record) -> bytes:

@@ -12,17 +12,19 @@ from recovery import actions
 from recovery.console import note, say
 from recovery.device_journal import DeviceJournal
 from recovery.engine import Engine
-from recovery.hand_over import BootFailedError, mount_root, release_root
+from recovery.hand_over import BootFailedError, mount_root
 from recovery.supervisor import Supervisor
 from recovery.workshop import Workshop
 from statemachine.reasons import CODES
 from statemachine.record import Record
+from statemachine.store import JournalUnwritable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_QUIET_REASONS = (CODES["started"], CODES["none"])
+# Nothing is tried uncounted, and nothing is written whose intent could not be persisted.
+_UNWRITABLE: actions.Result = ("journal_unwritable", CODES["journal-unwritable"], {})
 MODULE_LIST = "/etc/unbrick/modules.recovery"
 _MODULE_LINES_MAX = 256
 
@@ -45,21 +47,28 @@ class Conductor:
         load_recovery_modules()
         while True:
             self._supervisor.progress()
-            event, reason, fields = self._perform(action)
-            self._record, action = self._engine.step(self._record, event, reason=reason, **fields)
-            say(reason, self._record.state, with_advice=self._record.state == "WAITING")
-            self._journal.try_persist(self._record)
+            action = self._follow(*self._perform(action))
+            if not self._journal.try_persist(self._record) and action != "rest":
+                action = self._follow(*_UNWRITABLE)
+
+    def _follow(self, event: str, reason: int, fields: dict[str, Any]) -> str:
+        """Step the machine, say where it is now, and return what it does next."""
+        self._record, action = self._engine.step(self._record, event, reason=reason, **fields)
+        say(reason, self._record.state, with_advice=self._record.state == "WAITING")
+        return action
 
     def _perform(self, action: str) -> actions.Result:
         if action in ("boot", "boot_pristine"):
             return self._boot(pristine=action == "boot_pristine")
-        return actions.ACTIONS[action](self._workshop, self._record)
+        try:
+            return actions.ACTIONS[action](self._workshop, self._record)
+        except JournalUnwritable:
+            return _UNWRITABLE
 
     def _boot(self, pristine: bool) -> actions.Result:
         try:
-            root = mount_root(self._record, self._config, self._disk, pristine)
+            root = mount_root(self._record, self._config, self._disk, pristine, self._supervisor.progress)
         except BootFailedError as error:
-            release_root()
             note(str(error))
             return "boot_failed", error.reason, {}
         image = self._record.installed

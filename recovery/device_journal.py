@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from _blake2 import blake2b
 
-from payload.device_region import DeviceRegion
+from recovery.disks import open_region
 from statemachine.reasons import CODES
 from statemachine.record import Image, Record, decode
 from statemachine.store import JournalUnwritable, Store
@@ -13,6 +13,8 @@ from statemachine.store import JournalUnwritable, Store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from statemachine.region import Region
 
 _VERDICT_REASONS = {
     "INTACT": CODES["journal-intact"],
@@ -28,9 +30,8 @@ def identity(config: dict[str, Any]) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
-def regions(config: dict[str, Any], disk: str, writable: bool = True) -> list[DeviceRegion]:
-    places = config["journal"]["regions"]
-    return [DeviceRegion(disk, place["offset"], place["size"], writable=writable) for place in places]
+def regions(config: dict[str, Any], disk: str, writable: bool = True) -> list[Region]:
+    return [open_region(disk, place, writable) for place in config["journal"]["regions"]]
 
 
 class DeviceJournal:
@@ -46,7 +47,6 @@ class DeviceJournal:
         record = decode(opening.body) if opening.body is not None else None
         self.verdict: str = opening.verdict if record is not None else "LOST"
         self.reason: int = _VERDICT_REASONS[self.verdict]
-        self.writable = True
         self.record = self._bounded(record, config) if record is not None else self._lost(config)
 
     def persist(self, record: Record) -> None:
@@ -59,8 +59,8 @@ class DeviceJournal:
         try:
             self.persist(record)
         except JournalUnwritable:
-            self.writable = False
-        return self.writable
+            return False
+        return True
 
     @staticmethod
     def _bounded(record: Record, config: dict[str, Any]) -> Record:

@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 import time
 
-import _unbrick
+from payload.device_region import DeviceRegion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from statemachine.region import Region
 
 DISK_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.01
@@ -34,6 +38,38 @@ def find_disk(serial: str) -> str:
         time.sleep(_POLL_SECONDS)
 
 
+def open_region(disk: str, place: dict[str, int], writable: bool = True) -> Region:
+    """``place`` (bytes) of ``disk``. What cannot be had is not an error here but in every access to it.
+
+    A disk that takes no writes is still read; where it ends before the region, nothing is.
+    """
+    offset, size = place["offset"], place["size"]
+    for access in (writable, False):
+        try:
+            return DeviceRegion(disk, offset, size, writable=access)
+        except OSError:
+            continue
+    return MissingRegion(size)
+
+
+class MissingRegion:
+    """A region whose medium is not there. Follows `statemachine.region.Region`; every access fails."""
+
+    write_unit = erase_unit = _SECTOR_BYTES
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        raise OSError("the disk ends before this region")
+
+    def write(self, offset: int, data: bytes) -> None:
+        raise OSError("the disk ends before this region")
+
+    def flush(self) -> None:
+        raise OSError("the disk ends before this region")
+
+
 def node_of(disk: str, region: dict[str, int]) -> str:
     """The partition node that covers ``region`` (bytes) of ``disk``; added where no table names it.
 
@@ -53,6 +89,8 @@ def node_of(disk: str, region: dict[str, int]) -> str:
 
 
 def _add_partition(disk: str, number: int, region: dict[str, int]) -> str:
+    import _unbrick
+
     descriptor = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _unbrick.add_partition(descriptor, number, region["offset"], region["size"])

@@ -19,6 +19,7 @@ from statemachine.reasons import CODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from statemachine.record import Record
@@ -30,8 +31,6 @@ DATA = f"{HOME}/data"
 SCRATCH = f"{HOME}/scratch"
 _BLKROSET, _BLKFLSBUF = 0x125D, 0x1261
 _READ_ONLY, _NO_SUID, _NO_DEVICES, _BIND = 1, 2, 4, 4096
-_E2FSCK = "/usr/sbin/e2fsck"
-_E2FSCK_MENDED = 1
 
 
 class BootFailedError(Exception):
@@ -42,8 +41,11 @@ class BootFailedError(Exception):
         self.reason = reason
 
 
-def mount_root(record: Record, config: dict[str, Any], disk: str, pristine: bool) -> str:
-    """Mount everything the OS needs below :data:`ROOT` and return it. Raises :class:`BootFailedError`."""
+def mount_root(record: Record, config: dict[str, Any], disk: str, pristine: bool, alive: Callable[[], None]) -> str:
+    """Mount everything the OS needs below :data:`ROOT` and return it. ``alive`` is called while that takes long.
+
+    Raises :class:`BootFailedError`, and then nothing is mounted any more.
+    """
     image = record.installed
     if image.kernel_release and image.kernel_release != os.uname().release:
         detail = f"image {image.version} is for {image.kernel_release}, this is {os.uname().release}"
@@ -53,16 +55,18 @@ def mount_root(record: Record, config: dict[str, Any], disk: str, pristine: bool
         if image.kind == "read-write":
             _mount_read_write(slot, image.filesystem)
         else:
-            _mount_immutable(record, config, disk, slot, pristine)
+            _mount_immutable(record, slot, not pristine and _mount_data(config, disk, alive))
     except OSError as error:
+        _release_root()
         raise BootFailedError(CODES["boot-failed"], str(error)) from error
     if not _runnable(ROOT, image.init):
+        _release_root()
         raise BootFailedError(CODES["boot-failed"], f"{image.init} is not in the image or cannot be run")
     return ROOT
 
 
-def release_root() -> None:
-    """Unmount whatever a failed or superseded :func:`mount_root` left, innermost first."""
+def _release_root() -> None:
+    """Unmount whatever was mounted before it failed, innermost first."""
     for place in (f"{ROOT}/data", ROOT, SCRATCH, DATA, LOWER):
         while True:
             try:
@@ -71,27 +75,15 @@ def release_root() -> None:
                 break
 
 
-def check_filesystem(node: str) -> bool:
-    """Put an ext4 in order with e2fsck. Whether it may be mounted now."""
-    try:
-        process = os.posix_spawn(_E2FSCK, [_E2FSCK, "-p", "-E", "journal_only", node], {})
-        _, status = os.waitpid(process, 0)
-        process = os.posix_spawn(_E2FSCK, [_E2FSCK, "-y", node], {})
-        _, status = os.waitpid(process, 0)
-    except OSError:
-        return False
-    return os.waitstatus_to_exitcode(status) in (0, _E2FSCK_MENDED)
-
-
 def _mount_read_write(slot: str, filesystem: str) -> None:
+    _forget_cached(slot)
     _unbrick.mount(slot, ROOT, filesystem, 0, "")
 
 
-def _mount_immutable(record: Record, config: dict[str, Any], disk: str, slot: str, pristine: bool) -> None:
-    _set_read_only(slot)
+def _mount_immutable(record: Record, slot: str, with_data: bool) -> None:
+    _forget_cached(slot, read_only=True)
     _make(LOWER)
     _unbrick.mount(slot, LOWER, record.installed.filesystem, _READ_ONLY, "")
-    with_data = not pristine and _mount_data(config, disk)
     upper = _upper_of(record) if with_data else _scratch()
     _make(f"{upper}/upper")
     _make(f"{upper}/work")
@@ -103,8 +95,11 @@ def _mount_immutable(record: Record, config: dict[str, Any], disk: str, slot: st
         _unbrick.mount(f"{DATA}/user", f"{ROOT}/data", "", _BIND, "")
 
 
-def _mount_data(config: dict[str, Any], disk: str) -> bool:
-    """Mount the data partition, checked first where it does not mount. Without it the OS still starts."""
+def _mount_data(config: dict[str, Any], disk: str, alive: Callable[[], None]) -> bool:
+    """Mount the data partition, preened where it does not mount. Without it the OS still starts.
+
+    Nothing on it is ever guessed at: what cannot be mounted stays as it is.
+    """
     if not config.get("data"):
         return False
     try:
@@ -113,7 +108,9 @@ def _mount_data(config: dict[str, Any], disk: str) -> bool:
         try:
             _unbrick.mount(node, DATA, "ext4", _NO_DEVICES, "")
         except OSError:
-            if not check_filesystem(node):
+            from recovery.filesystem import preen
+
+            if not preen(node, alive):
                 raise
             _unbrick.mount(node, DATA, "ext4", _NO_DEVICES, "")
     except OSError as error:
@@ -133,14 +130,15 @@ def _scratch() -> str:
     return SCRATCH
 
 
-def _set_read_only(node: str) -> None:
-    """Let the kernel refuse writes, and forget what it cached of the partition: recovery writes past it."""
+def _forget_cached(node: str, read_only: bool = False) -> None:
+    """Have the kernel forget what it cached of the partition: recovery writes past it. And refuse writes."""
     import fcntl
 
     descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.ioctl(descriptor, _BLKFLSBUF)
-        fcntl.ioctl(descriptor, _BLKROSET, b"\1\0\0\0")
+        if read_only:
+            fcntl.ioctl(descriptor, _BLKROSET, b"\1\0\0\0")
     finally:
         os.close(descriptor)
 

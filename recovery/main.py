@@ -10,7 +10,7 @@ from device_config import CONFIG
 
 from recovery.console import note, say
 from recovery.device_journal import DeviceJournal
-from recovery.disks import find_disk
+from recovery.disks import DiskMissingError, find_disk
 from recovery.evidence import gather
 from recovery.hand_over import BootFailedError, mount_root
 from recovery.supervisor import Supervisor
@@ -23,12 +23,19 @@ if TYPE_CHECKING:
     from statemachine.record import Record
 
 
-def main(arguments: list[str]) -> None:
-    """``arguments`` are the process's: its name, and how often it crashed in this boot."""
+def main(arguments: list[str]) -> int:
+    """``arguments`` are the process's: its name, and how often it crashed in this boot.
+
+    Returns only where there is nothing to work on: PID 1 starts this again, later and later.
+    """
     supervisor = Supervisor()
     supervisor.wait_for_modules()
     _watch(supervisor)
-    disk = find_disk(CONFIG["disk"]["serial"])
+    try:
+        disk = find_disk(CONFIG["disk"]["serial"])
+    except DiskMissingError as error:
+        say(CODES["disk-missing"], str(error), with_advice=True)
+        return 1
     journal = DeviceJournal(CONFIG, disk)
     if journal.reason != CODES["journal-intact"]:
         say(journal.reason)
@@ -46,13 +53,16 @@ def main(arguments: list[str]) -> None:
             say(error.reason, str(error))
             reason = error.reason
             following, action = step(following, "boot_failed", CONFIG["boot_attempts"], reason=reason)
-            journal.try_persist(following)
+            if not journal.try_persist(following):
+                reason = CODES["journal-unwritable"]
+                following, action = step(following, "journal_unwritable", CONFIG["boot_attempts"], reason=reason)
     _recover(supervisor, disk, journal, following, action)
+    return 0
 
 
 def hand_over(supervisor: Supervisor, record: Record, disk: str, pristine: bool) -> None:
     """Does not return unless it raises ``BootFailedError``."""
-    root = mount_root(record, CONFIG, disk, pristine)
+    root = mount_root(record, CONFIG, disk, pristine, supervisor.progress)
     image = record.installed
     attempt = CONFIG["boot_attempts"] - record.attempts_left
     note(f"{record.state}: handing over to version {image.version}, attempt {attempt} of {CONFIG['boot_attempts']}")

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 
 from payload import install, sources, trust
-from payload.device_region import DeviceRegion
 from payload.errors import PayloadError
-from recovery.console import Progress, note
+from recovery.console import Progress, say
+from recovery.disks import open_region
+from statemachine.reasons import CODES
 from statemachine.record import NO_DIGEST, Image, Record
 
 TYPE_CHECKING = False
@@ -36,9 +37,10 @@ class Workshop:
         self.disk = disk
         self.alive = alive
         self.intend = intend
-        self.slot = _region(disk, slot["region"])
-        self.headers = [_region(disk, region) for region in slot["headers"]]
-        self.payload = _region(disk, config["payload"]["region"])
+        self.slot = open_region(disk, slot["region"])
+        self.headers = [open_region(disk, region) for region in slot["headers"]]
+        self.payload = open_region(disk, config["payload"]["region"])
+        self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
         self.root_key = bytes.fromhex(config["keyring"]["root"])
 
@@ -69,12 +71,12 @@ class Workshop:
         found = [sources.RegionSource(self.payload, "payload region"), *self._plugged_in()]
         taken, refused = sources.candidates(found, lambda header: self._installable(header, record.floor))
         for source, error in refused:
-            self._tell(f"{source.name}: {error}")
+            self._tell(CODES[error.reason], f"{source.name}: {error}")
             source.close()
         best = sources.order(taken, floor=record.floor, exclude_digests=record.tried)
         for candidate in taken:
             if candidate not in best:
-                self._tell(f"{candidate.source.name}: version {candidate.manifest.version} was tried and failed")
+                self._tell(CODES["payload-tried"], f"{candidate.source.name}: version {candidate.manifest.version}")
                 candidate.source.close()
         return sorted(best, key=lambda candidate: _preference(record, candidate.manifest.digest))
 
@@ -91,11 +93,11 @@ class Workshop:
         """What may be installed here and now: it must be for the kernel that runs."""
         return trust.verify(header, self.root_key, self.config["compatible"], floor, os.uname().release)
 
-    def _tell(self, text: str) -> None:
-        """A note, once: a resting device looks at the same sources again and again."""
+    def _tell(self, reason: int, text: str) -> None:
+        """Why a source is refused, once: a resting device looks at the same sources again and again."""
         if text not in self._told and len(self._told) < TOLD_MAX:
             self._told.add(text)
-            note(text)
+            say(reason, text)
 
     def progress(self) -> Callable[[str, int, int], None]:
         """A progress display for `payload`'s (activity, done, total)."""
@@ -126,5 +128,6 @@ def _preference(record: Record, digest: bytes) -> tuple[bool, bool, bool]:
     return digest != record.target.digest, digest != record.installed.digest, digest != record.confirmed
 
 
-def _region(disk: str, region: dict[str, int]) -> DeviceRegion:
-    return DeviceRegion(disk, region["offset"], region["size"])
+def identity(candidate: sources.Candidate) -> tuple[str, bytes]:
+    """Names a source together with what it holds."""
+    return candidate.source.name, candidate.manifest.digest

@@ -11,9 +11,10 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from qemu.disks import Disk
+from qemu.disks import SECTOR_BYTES, Disk
 from recovery.device_journal import DeviceJournal
 from recovery.history import entries
+from scripts.virtual.ext4 import Ext4
 from scripts.virtual.tiny_root import breakage
 
 if TYPE_CHECKING:
@@ -75,6 +76,12 @@ class Device:
         names = [entry.record.state for entry in entries(self.journal.store)]
         return [name for number, name in enumerate(names) if number == 0 or name != names[number - 1]]
 
+    def next_sector(self, copy: str, records: int = 1) -> int:
+        """The disk's sector where the next record (or the one ``records`` later) of a copy of the journal begins."""
+        store = self.journal.store
+        slot = (store.head.sequence + records) % store.slots
+        return (self.disk.layout[copy].offset + slot * store.record_bytes) // SECTOR_BYTES
+
     def remember(self, **fields: Any) -> None:
         """Change what the device remembers, as its own recovery would write it."""
         journal = self.disk.journal(self.kit.config)
@@ -94,6 +101,11 @@ class Device:
 
     def digests(self, *names: str) -> dict[str, str]:
         return {name: self.disk.digest(name) for name in names or ("slot", "payload")}
+
+    def filesystem(self, name: str) -> Ext4:
+        """The ext4 in a region, read and changed without mounting it."""
+        extent = self.disk.layout[name]
+        return Ext4(self.disk.path, extent.offset, extent.size)
 
     def rot(self, offset: int, length: int) -> None:
         """Random bytes anywhere on the disk; a negative ``offset`` counts from its end."""

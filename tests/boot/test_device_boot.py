@@ -78,11 +78,20 @@ def test_a_destroyed_data_partition_does_not_keep_the_os_from_starting(device: D
 
 
 @pytest.mark.requirement("D12")
-def test_a_damaged_data_file_system_is_mended_by_the_e2fsck_of_the_image(device: Device) -> None:
+def test_a_data_file_system_without_its_journal_is_preened_by_the_e2fsck_of_the_image(device: Device) -> None:
     device.disk.data.write("/user/photo", b"a person's data")
-    device.disk.zero("data", length=4096)
-    shown(device.boot(), "CONFIRMED: handing over to version 1", "tiny-os: user data at /data")
+    journal = device.disk.data.blocks("<8>")[0] - device.disk.layout["data"].offset
+    device.disk.zero("data", offset=journal, length=4096)
+    shown(device.boot(), "Recreate journal", "CONFIRMED: handing over to version 1", "tiny-os: user data at /data")
     assert device.disk.data.read("/user/photo") == b"a person's data"
+
+
+def test_a_data_file_system_that_would_have_to_be_guessed_at_is_left_alone(device: Device) -> None:
+    device.disk.data.write("/user/photo", b"a person's data")
+    device.disk.zero("data", offset=4096, length=64)
+    before = device.disk.read("data", offset=64 * 4096)
+    shown(device.boot(), "E501 data-unmountable", "tiny-os: no user data")
+    assert device.disk.read("data", offset=64 * 4096) == before
 
 
 @pytest.mark.fault("H6")
