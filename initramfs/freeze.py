@@ -52,7 +52,7 @@ BOOTSTRAP = {
 LIBRARIES = {"_elementtree": "expat", "binascii": "z", "pyexpat": "expat", "zlib": "z"}
 """Extension module to the static library it calls, beyond the C library."""
 
-OWN_LIBRARIES = ("sodium", "zstd")
+OWN_LIBRARIES = ("c", "sodium", "zstd")
 
 COMPILER_FLAGS = (
     "-Os", "-Wall", "-Wextra", "-Wno-unused-parameter", "-ffunction-sections", "-fdata-sections", "-fno-ident",
@@ -106,7 +106,7 @@ class PythonSysroot:
         """Raises ``MissingFile`` naming the Debian package."""
         path = self.root / "usr/lib" / self.triplet / f"lib{name}.a"
         if not path.is_file():
-            package = {"z": "zlib1g-dev", "expat": "libexpat1-dev"}.get(name, f"lib{name}-dev")
+            package = {"c": "libc6-dev", "expat": "libexpat1-dev", "z": "zlib1g-dev"}.get(name, f"lib{name}-dev")
             raise MissingFile(
                 f"the sysroot has no lib{name}.a", f"add {package} to the sysroot", kind="library", name=name
             )
@@ -258,7 +258,7 @@ def _digest(
     system = python.root / "usr/lib" / python.triplet
     files = (
         *sources, *sorted(next(iter(sources)).parent.glob("*.h")), *libraries, python.library,
-        *(system / name for name in ("libc.a", "crt1.o", "crti.o", "crtn.o")), *sorted(system.glob("libm*.a")),
+        *(system / name for name in ("crt1.o", "crti.o", "crtn.o")), *sorted(system.glob("libm*.a")),
         *sorted(python.headers.rglob("*.h")), Path(__file__), Path(bytecode.__file__),
     )  # fmt: skip
     for path in files:
@@ -317,7 +317,7 @@ def _link(work: Path, python: PythonSysroot, sources: list[Path], libraries: lis
         f"-ffile-prefix-map={sources[0].parent.resolve()}=.", f"-ffile-prefix-map={python.root.resolve()}=",
         "-o", EXECUTABLE,
         *(str(path.resolve()) for path in sources), "tables.c", str(python.library.resolve()),
-        *(str(path.resolve()) for path in libraries), "-lm",
+        *(str(path.resolve()) for path in libraries if path.name != "libc.a"), "-lm",
     ]  # fmt: skip
     _run(command, work)
 

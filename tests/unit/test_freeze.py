@@ -356,15 +356,16 @@ def test_a_sysroot_without_python_is_told_what_to_add(tmp_path: Path) -> None:
     assert "libpython3.11-dev" in caught.value.hint
 
 
-def test_an_absent_library_names_its_package(tmp_path: Path) -> None:
-    with pytest.raises(MissingFile, match=r"no libz\.a") as caught:
-        freeze.python_sysroot(python_in(tmp_path)).static_library("z")
-    assert "zlib1g-dev" in caught.value.hint
+@pytest.mark.parametrize(("library", "package"), [("z", "zlib1g-dev"), ("c", "libc6-dev"), ("zstd", "libzstd-dev")])
+def test_an_absent_library_names_its_package(tmp_path: Path, library: str, package: str) -> None:
+    with pytest.raises(MissingFile, match=rf"no lib{library}\.a") as caught:
+        freeze.python_sysroot(python_in(tmp_path)).static_library(library)
+    assert package in caught.value.hint
 
 
 def test_an_absent_compiler_is_named(tmp_path: Path) -> None:
     root = python_in(tmp_path)
-    for name in ("sodium", "zstd"):
+    for name in freeze.OWN_LIBRARIES:
         (root / f"usr/lib/x86_64-linux-gnu/lib{name}.a").parent.mkdir(exist_ok=True)
         (root / f"usr/lib/x86_64-linux-gnu/lib{name}.a").touch()
     builtin = freeze.python_sysroot(root).config / "config.c"
