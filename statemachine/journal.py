@@ -1,4 +1,4 @@
-"""One record of the journal: its bytes, and nothing else. The layout is ``docs/spec-journal.md``.
+"""One record of the journal: its bytes, and nothing else. The layout is ``docs/SPEC.md``.
 
 A record is a full snapshot of the device's state, as opaque bytes. This module knows neither what the
 body means nor where records lie; it does not read or write any medium.
