@@ -105,9 +105,7 @@ class _Reader:
     def value(self, kind: Any, value: Any, key: str, limits: _Limits) -> Any:
         origin = typing.get_origin(kind)
         if origin is types.UnionType:
-            return self.value(
-                next(part for part in kind.__args__ if part is not types.NoneType), value, key, limits
-            )
+            return self.value(next(part for part in kind.__args__ if part is not types.NoneType), value, key, limits)
         if origin is tuple:
             return self.items(kind.__args__[0], value, key, limits)
         if origin is dict:

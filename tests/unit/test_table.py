@@ -379,9 +379,10 @@ def test_an_illegal_event_raises_and_a_legal_one_agrees_with_the_engine(state: s
     if (state, event) in TABLE:
         assert engine.step(record, event, reason=1) == step(record, event, ATTEMPTS, reason=1)
         return
-    for stepper in (lambda: engine.step(record, event), lambda: step(record, event, ATTEMPTS)):
-        with pytest.raises(IllegalEventError, match=state):
-            stepper()
+    with pytest.raises(IllegalEventError, match=state):
+        engine.step(record, event)
+    with pytest.raises(IllegalEventError, match=state):
+        step(record, event, ATTEMPTS)
     assert record == record_in(state)
 
 
