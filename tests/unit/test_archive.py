@@ -146,6 +146,26 @@ def test_every_truncation_of_a_plain_archive_is_named() -> None:
             newc.read(plain[:length])
 
 
+def header(size: int, name_size: int) -> bytes:
+    numbers = (1, 0o100644, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0)
+    return b"070701" + b"".join(b"%08x" % number for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (header(5, 2) + b"a\0" + b"1234", "b'a' should have 5 bytes, and the archive ends before"),
+        (header(2**32 - 1, 2) + b"a\0", "should have 4294967295 bytes"),
+        (header(0, 1) + b"\0\0", "an entry's name is damaged, at byte 0"),
+        (header(0, 5000) + b"a" * 4999 + b"\0\0\0", "an entry's name is damaged, at byte 0"),
+        (header(0, 2) + b"ab", "an entry's name is damaged, at byte 0"),
+    ],
+)
+def test_a_length_that_lies_is_named(image: bytes, says: str) -> None:
+    with pytest.raises(DamagedImage, match=says):
+        newc.read(image)
+
+
 def test_every_bit_flip_gives_members_or_a_named_damage() -> None:
     plain = write(merge([file("a", b"1234567", WHY), symlink("b", "a", WHY)]))
     for bit in range(len(plain) * 8):

@@ -12,6 +12,7 @@ import pytest
 from initramfs.cli import main, verbs
 from initramfs.cli_documents import bash_completion, cli_document
 from initramfs.cli_registry import Verb
+from initramfs.report import sidecar_path
 from payload.create import BundleInput, ImageInput, create
 from payload.signing_key import generate_key, load_signing_key
 from statemachine.record import Record
@@ -145,6 +146,18 @@ def test_verify_says_what_is_wrong_with_an_image(tmp_path: Path, capsys: pytest.
     lacking = write_image(tmp_path, without(startable(), "proc")).file
     code, out, _ = run(capsys, "verify", lacking, "--json")
     assert code == 1 and "no /proc" in json.loads(out)["verdict"]
+
+
+def test_verify_holds_an_image_against_its_sidecar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other").mkdir()
+    image = write_image(tmp_path, startable()).file
+    other = write_image(tmp_path / "other", without(startable(), "dev/null")).file
+    image.write_bytes(other.read_bytes())
+    code, out, _ = run(capsys, "verify", image)
+    assert code == 1 and "belongs to another build" in out
+    sidecar_path(image).unlink()
+    code, out, _ = run(capsys, "verify", image)
+    assert code == 0 and "IMAGE.json is not beside it" in out
 
 
 def test_a_bundle_is_made_shown_and_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
