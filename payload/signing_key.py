@@ -42,7 +42,7 @@ def load_signing_key(path: Path) -> Ed25519PrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise PayloadInputError(f"{path} is not a PEM private key without a password: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise PayloadInputError(f"{path} is not an Ed25519 key; make one with `unbrick keygen`")
+        raise PayloadInputError(f"{path} is not an Ed25519 key; make one with `unbrick key new`")
     return key
 
 
