@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scripts.benchmarks import module_set
 from scripts.virtual.cache import cached, file_digest
@@ -20,9 +20,6 @@ from scripts.virtual.image import make_image
 from scripts.virtual.kernel import Kernel
 from scripts.virtual.layer import Layer
 from scripts.virtual.layout import PARTITIONED, TINY, Device, device_toml
-
-if TYPE_CHECKING:
-    from payload.manifest import Manifest
 
 SOURCE = Path(__file__).with_name("first_line.c")
 COMPILE = ("gcc", "-std=c11", "-D_GNU_SOURCE", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s")
@@ -36,27 +33,40 @@ DATA_NODE = f"/dev/vda{PARTITIONED.index('data') + 1}"
 
 @dataclass(frozen=True)
 class BenchDevice:
-    """``folder`` holds ``device.toml``, the key and ``device.img``, the disk as it is before every boot."""
+    """``folder`` holds ``device.toml``, the key and ``device.img``, the disk as it leaves the factory."""
 
     folder: Path
     disk: DeviceDisk
+    config: dict[str, Any]
 
     @property
     def toml(self) -> Path:
         return self.folder / "device.toml"
 
+    def confirm(self, disk: DeviceDisk) -> None:
+        """Say in the journal of ``disk`` what its OS would say by ``unbrick mark-good``: the boot was good."""
+        from statemachine.reasons import CODES
+        from statemachine.step import step
+
+        journal = disk.journal(self.config)
+        attempts = self.config["boot_attempts"]
+        confirmed, _action = step(journal.record, "marked_good", attempts, reason=CODES["confirmed"])
+        journal.persist(confirmed)
+
 
 def make_device(folder: Path, cache: Path, kernel: Kernel) -> BenchDevice:
     """Make the device, or make it again. Raises: SetupError."""
+    from initramfs.config import device_config, load
     from payload.signing_key import generate_key
 
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "signing.key").exists():
         generate_key(folder / "signing.key", folder / DEVICE.root_key)
     (folder / "device.toml").write_text(with_modules(device_toml(LAYOUT, DEVICE)))
-    disk = DeviceDisk.create(folder / "device.img", LAYOUT)
-    _install(disk, folder, build_root(cache), kernel.release)
-    return BenchDevice(folder, disk)
+    config = device_config(load(folder / "device.toml"))
+    device = BenchDevice(folder, DeviceDisk.create(folder / "device.img", LAYOUT), config)
+    _install(device, build_root(cache), kernel.release)
+    return device
 
 
 def with_modules(toml: str) -> str:
@@ -83,27 +93,17 @@ def build_root(cache: Path) -> Path:
     return cached(cache, "first-line", recipe, make) / "rootfs.img"
 
 
-def _install(disk: DeviceDisk, folder: Path, root: Path, release: str) -> None:
+def _install(device: BenchDevice, root: Path, release: str) -> None:
     """Install the root into the slot as version 1, and confirm it."""
-    from initramfs.config import device_config, load
     from payload.create import BundleInput, ImageInput, create
     from payload.signing_key import load_signing_key
-
-    config = device_config(load(folder / "device.toml"))
-    made = BundleInput(DEVICE.compatible, VERSION, "first line", release, (ImageInput(root, "squashfs"),))
-    create(made, load_signing_key(folder / "signing.key"), folder / "root.ubk")
-    disk.write_payload(folder / "root.ubk")
-    manifest, _report = disk.write_slot(folder / "root.ubk", bytes.fromhex(config["keyring"]["root"]))
-    _confirm(disk, config, manifest)
-
-
-def _confirm(disk: DeviceDisk, config: dict[str, Any], manifest: Manifest) -> None:
-    """What the journal says after a good boot of the installed root."""
     from recovery.workshop import image_of
-    from statemachine.reasons import CODES
-    from statemachine.step import step
 
-    journal = disk.journal(config)
-    tried = journal.record.but(state="TRYING", installed=image_of(manifest), floor=VERSION)
-    confirmed, _action = step(tried, "marked_good", config["boot_attempts"], reason=CODES["confirmed"])
-    journal.persist(confirmed)
+    made = BundleInput(DEVICE.compatible, VERSION, "first line", release, (ImageInput(root, "squashfs"),))
+    bundle = device.folder / "root.ubk"
+    create(made, load_signing_key(device.folder / "signing.key"), bundle)
+    device.disk.write_payload(bundle)
+    manifest, _report = device.disk.write_slot(bundle, bytes.fromhex(device.config["keyring"]["root"]))
+    journal = device.disk.journal(device.config)
+    journal.persist(journal.record.but(state="TRYING", installed=image_of(manifest), floor=VERSION))
+    device.confirm(device.disk)

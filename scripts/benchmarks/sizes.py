@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from initramfs.compression import compress
+from initramfs.compression import compress, settings
 from initramfs.newc import TRAILER, Member
 from payload.durable import atomic_replace
 
@@ -89,7 +89,7 @@ class PackedSizes:
 
     def of(self, wanted: Mapping[tuple[str, str], bytes]) -> dict[tuple[str, str], int]:
         """Sizes by (name of an archive, name of a compression), two at a time."""
-        keys = {name: f"{hashlib.blake2b(data, digest_size=16).hexdigest()}.{name[1]}" for name, data in wanted.items()}
+        keys = {name: _key(data, name[1]) for name, data in wanted.items()}
         unknown = {key: (wanted[name], name[1]) for name, key in keys.items() if key not in self._known}
         with ProcessPoolExecutor(PROCESSES_MAX) as pool:
             self._known |= dict(zip(unknown, pool.map(_packed_size, unknown.values()), strict=True))
@@ -101,6 +101,12 @@ class PackedSizes:
         newest = dict(list(self._known.items())[-CACHE_ENTRIES_MAX:])
         self._path.parent.mkdir(parents=True, exist_ok=True)
         atomic_replace(self._path, json.dumps(newest, indent=1).encode())
+
+
+def _key(data: bytes, compression: str) -> str:
+    """Names a result by all that decides it: the content, and how it is compressed."""
+    how = settings(compression) if compression == "zstd" else f"{compression} preset {lzma.PRESET_DEFAULT}"
+    return f"{hashlib.blake2b(data, digest_size=16).hexdigest()} {how}"
 
 
 def _packed_size(work: tuple[bytes, str]) -> int:

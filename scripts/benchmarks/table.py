@@ -63,6 +63,7 @@ def verdicts(results: Results, targets: Iterable[Target]) -> Iterator[str]:
 
 
 def host_line(results: Results) -> str:
-    """How busy the machine was when the benchmark began."""
-    processors, load = results.value(HOST, "processors"), results.value(HOST, "load_average")
-    return f"host: {shown(processors, '1')} processors, load average {load or 0:.1f} at the beginning"
+    """How busy the machine was when the benchmark began, and what that means for its times."""
+    processors, load = results.value(HOST, "processors") or 1, results.value(HOST, "load_average") or 0
+    warning = "; TOO BUSY for times to be compared" if load > processors else ""
+    return f"host: {processors:.0f} processors, load average {load:.1f} at the beginning{warning}"

@@ -85,3 +85,8 @@ def test_the_host_is_described_and_no_contender() -> None:
     assert RESULTS.contenders == [OURS, "busybox"]
     assert host_line(RESULTS) == "host: 2 processors, load average 0.5 at the beginning"
     assert {row.metric: row.value >= 0 for row in host_rows()} == {"processors": True, "load_average": True}
+
+
+def test_a_busy_host_is_no_place_for_comparisons() -> None:
+    busy = Results([Row(HOST, "processors", 2, "1"), Row(HOST, "load_average", 7, "1")])
+    assert "TOO BUSY" in host_line(busy)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from initramfs.newc import Member, read
 from scripts.benchmarks.sizes import PackedSizes, archive, clean, is_module, parts
 
@@ -69,3 +71,13 @@ def test_packed_sizes_are_kept(tmp_path: Path) -> None:
     assert PackedSizes(kept).of(wanted) == first | {("small", "xz"): 4242}
     other = {("small", "zstd"): bytes(range(250)) * 4}
     assert PackedSizes(kept).of(other)["small", "zstd"] > first["small", "zstd"]
+
+
+def test_sizes_of_another_compression_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "sizes.json"
+    wanted = {("small", "zstd"): b"a" * 1000}
+    first = PackedSizes(kept).of(wanted)
+    kept.write_text(kept.read_text().replace(f": {first['small', 'zstd']}", ": 4242"))
+    assert PackedSizes(kept).of(wanted) == {("small", "zstd"): 4242}
+    monkeypatch.setattr("initramfs.compression.ZSTD_LEVEL", 3)
+    assert PackedSizes(kept).of(wanted) != {("small", "zstd"): 4242}
