@@ -25,7 +25,8 @@ static int programs(void)
 
 int main(int count, char **arguments)
 {
-    const char *places[] = {"/dev/console", "/proc/self/stat", "/sys/kernel", "/run/marker", "/init", "/tiny-init"};
+    const char *places[] = {"/dev/console", "/proc/self/stat", "/sys/kernel", "/run/marker",
+                            "/mounted/marker", "/initramfs/init", "/initramfs/etc/unbrick"};
 
     printf("real root: process %d, %s, last argument %s\n", getpid(), arguments[0], arguments[count - 1]);
     for (unsigned index = 0; index < sizeof places / sizeof *places; index++)

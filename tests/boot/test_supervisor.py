@@ -130,9 +130,9 @@ def test_modules_are_loaded_before_the_byte_and_again_is_no_failure(play: Play) 
 def test_hand_over(play: Play, act: str) -> None:
     guest = play(act, "single")
     expect_all(guest, "unbrick: E900 handover /newroot /sbin/init", "real root: process 1, init, last argument single")
-    for place in ("/dev/console", "/proc/self/stat", "/sys/kernel", "/run/marker"):
+    for place in ("/dev/console", "/proc/self/stat", "/sys/kernel", "/run/marker", "/mounted/marker"):
         guest.expect(f"real root: {place} there", SECONDS)
-    for place in ("/init", "/tiny-init"):
+    for place in ("/initramfs/init", "/initramfs/etc/unbrick"):  # freed
         guest.expect(f"real root: {place} absent", SECONDS)
     expect_all(guest, "real root: programs running 1", "alive 2 s")
 
