@@ -230,6 +230,8 @@ class Storage:
     """The media of one device, behind one power supply; operations are counted over all of them.
 
     ``images`` are the initial bytes of each disk, ``sizes`` (bytes) makes zeroed disks instead.
+    ``struck`` counts the operations that a fault changed, ``hit`` says for each disk whether one (other
+    than a cut) did.
     """
 
     def __init__(
@@ -250,6 +252,7 @@ class Storage:
         self._active: list[_Active] = []
         media = [(len(image), image) for image in images] or [(size, b"") for size in sizes]
         self.disks = [Disk(self, number, size, base) for number, (size, base) in enumerate(media)]
+        self.hit = [False] * len(self.disks)
 
     def heal(self) -> None:
         """Whatever went on ends; what is lost stays lost."""
@@ -305,8 +308,7 @@ class Storage:
         """
         seen: set[int] = set()
         faults = tuple(faults)
-        writes = [(disk.number, write) for disk in self.disks for write in disk.doubtful + disk.pending]
-        for landed in landings(writes, seed, self.erase_unit):
+        for landed in landings(self._unsettled(), seed, self.erase_unit):
             delta: dict[tuple[int, int], bytes] = {}
             for number, sectors in landed:
                 delta.update({(number, sector): data for sector, data in sectors.items()})
@@ -315,6 +317,16 @@ class Storage:
             if digest not in seen:
                 seen.add(digest)
                 yield self._with(changed, faults)
+
+    def _unsettled(self) -> list[tuple[int, Sectors]]:
+        """The writes that may or may not be on the media; the same one tried again counts once."""
+        writes: dict[object, tuple[int, Sectors]] = {}
+        for disk in self.disks:
+            for write in disk.doubtful + disk.pending:
+                key = (disk.number, frozenset(write.items()))
+                writes.pop(key, None)
+                writes[key] = (disk.number, write)
+        return list(writes.values())
 
     def _activate(self, fault: Fault, operation: Operation) -> None:
         kinds = (operation.kind,) if fault.kind == "eio" else CAN_HIT[fault.kind]
@@ -331,6 +343,7 @@ class Storage:
                 disk.begin(operation.offset, data)
             self.off = True
             raise PowerCut
+        self.hit[disk.number] = True
         if fault.kind == "rot":
             disk.rot(operation.offset, operation.length, "flip", fault.at)
         if fault.kind == "lost-write":
@@ -342,6 +355,7 @@ class Storage:
 
     def _refuse(self, operation: Operation, data: bytes, number: int) -> NoReturn:
         disk = self.disks[operation.disk]
+        self.hit[disk.number] = True
         if operation.kind == "flush":
             disk.fail_pending()
         elif operation.kind == "write" and number == errno.EIO:
@@ -351,6 +365,7 @@ class Storage:
     def _with(self, delta: dict[tuple[int, int], bytes], faults: Iterable[Fault]) -> Storage:
         storage = Storage((), (), faults, self.write_unit, self.erase_unit)
         storage.disks = [disk.copy_to(storage) for disk in self.disks]
+        storage.hit = [False] * len(self.disks)
         for (disk, number), data in delta.items():
             storage.disks[disk].durable[number] = data
         return storage
