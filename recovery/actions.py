@@ -168,10 +168,10 @@ def rest(workshop: Workshop, record: Record) -> Result:
     known = set(workshop.of_no_use)
     if record.state == "WAITING" and record.reason in _AFTER_ACTION:
         known |= _usable(workshop, record)
+    button = workshop.config.get("button")
+    released = bool(button) and not button_held(button)
     note("waiting for a USB stick labelled UNBRICK, the button, or the next try")
     deadline = time.monotonic() + min(REST_SECONDS_FIRST << record.cycles, REST_SECONDS_MAX)
-    button = workshop.config.get("button")
-    released = False
     while time.monotonic() < deadline:
         workshop.alive()
         time.sleep(REST_POLL_SECONDS)

@@ -43,7 +43,7 @@ class Conductor:
 
     def run(self, action: str) -> None:
         """Do ``action`` and whatever follows from it. Returns only when the process ends."""
-        say(self._record.reason, self._record.state)
+        say(self._record.reason, self._record.state, with_advice=self._record.state == "WAITING")
         load_recovery_modules()
         while True:
             self._supervisor.progress()

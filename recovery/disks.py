@@ -91,6 +91,9 @@ def node_of(disk: str, region: dict[str, int]) -> str:
 def _add_partition(disk: str, number: int, region: dict[str, int]) -> str:
     import _unbrick
 
+    # The kernel would take a partition that goes on where the disk has ended.
+    if region["offset"] + region["size"] > _number(f"{_BLOCK}/{disk.rpartition('/')[2]}/size") * _SECTOR_BYTES:
+        raise OSError(f"{disk} ends before the region")
     descriptor = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _unbrick.add_partition(descriptor, number, region["offset"], region["size"])

@@ -43,7 +43,7 @@ def test_the_button_wakes_a_waiting_device(device: Device) -> None:
     device.disk.zero("slot")
     device.disk.zero("payload")
     guest = device.power_on()
-    guest.expect("E400 no-source: WAITING", LOOKED_AT_SECONDS)
+    guest.expect("unbrick: waiting for a USB stick", LOOKED_AT_SECONDS)
     guest.hold_key("r")
     guest.expect("E106 button-held: SUSPECT", LOOKED_AT_SECONDS)
     guest.expect("E400 no-source: WAITING", LOOKED_AT_SECONDS)
