@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 MAGIC: Final = b"UNBRKJNL"
+GAP_MAGIC: Final = b"UNBRKGAP"
 FORMAT: Final = 1
 # magic, format, record bytes, body bytes, reserved, identity, term, sequence, digest of the previous
 HEADER: Final = Struct("<8sIIII16sQQ32s")
@@ -71,13 +72,14 @@ def decode(raw: bytes) -> tuple[Record | None, str]:
     """The record that these bytes are, or None, and one word that says why.
 
     The words: ``valid``, ``length`` (no record has as many bytes), ``blank`` (never written: all 0x00
-    or all 0xFF), ``magic``, ``format``, ``size`` (made for another record size), ``digest``, ``fields``
-    (the digest is right and a field is out of its bounds). Any bytes are welcome; never raises.
+    or all 0xFF), ``gap`` (a repair found this record lost in every copy), ``magic``, ``format``,
+    ``size`` (made for another record size), ``digest``, ``fields`` (the digest is right and a field is
+    out of its bounds). Any bytes are welcome; never raises.
     """
     if not RECORD_BYTES_MIN <= len(raw) <= RECORD_BYTES_MAX:
         return None, "length"
     if raw[:8] != MAGIC:
-        return None, "blank" if is_blank(raw) else "magic"
+        return None, _without_magic(raw)
     _, format_, size, body_bytes, reserved, identity, term, sequence, previous = HEADER.unpack_from(raw)
     if format_ != FORMAT:
         return None, "format"
@@ -111,3 +113,17 @@ def header_sequence(start: bytes, record_bytes: int, identity: bytes) -> int:
 def is_blank(raw: bytes) -> bool:
     """Whether nothing was ever written here: all 0x00, or all 0xFF (erased flash)."""
     return _ZEROES.startswith(raw) or _ONES.startswith(raw)
+
+
+def gap(record_bytes: int) -> bytes:
+    """What a repair writes where a record is lost in every copy.
+
+    Not blank: a blank slot would look like the end of the journal to a bisection in the first lap.
+    """
+    return GAP_MAGIC.ljust(record_bytes, b"\0")
+
+
+def _without_magic(raw: bytes) -> str:
+    if is_blank(raw):
+        return "blank"
+    return "gap" if raw == gap(len(raw)) else "magic"

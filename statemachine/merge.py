@@ -7,6 +7,8 @@ Not the first valid copy: the one that was written first may be the one that lag
 
 from __future__ import annotations
 
+from statemachine import journal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from statemachine.journal import Record
@@ -51,14 +53,19 @@ def history(scans: list[list[Slot]], head: Record) -> list[Record]:
 def missing(scan: list[Slot], records: list[Record]) -> dict[int, bytes]:
     """What to write into this copy, slot to bytes in the order of ``records``, to make it hold just them.
 
-    A slot without a record that belongs there is blanked: rot and forks would cost a scan at every boot.
+    Slots beyond the head in the first lap are blanked: rot and forks would cost a scan at every boot. A
+    record that is lost in every copy leaves a gap, which does cost a scan until the ring overwrites it.
     """
-    slots = len(scan)
+    slots, head = len(scan), records[0]
     wanted = {record.sequence % slots: record.raw for record in records}
     lacking = {slot: raw for slot, raw in wanted.items() if scan[slot].raw != raw}
+    gap, blank = journal.gap(len(head.raw)), bytes(len(head.raw))
     for number, slot in enumerate(scan):
-        if number not in wanted and slot.word != "blank":
-            lacking[number] = bytes(len(records[0].raw))
+        if number in wanted:
+            continue
+        word, raw = ("blank", blank) if number > head.sequence else ("gap", gap)
+        if slot.word != word:
+            lacking[number] = raw
     return lacking
 
 

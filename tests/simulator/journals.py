@@ -11,16 +11,16 @@ import functools
 import hashlib
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from statemachine.journal import encode
 
 IDENTITY = b"unbrick-simulate"
 STRANGER = b"another-device--"
 RECORD_BYTES = 4096
-BASES = 48  # healthy journals that are mutated, of each number of slots: encoding is most of the cost
+STREAMS = 24  # healthy journals that are mutated, of each number of slots: encoding is most of the cost
 
 Body = Callable[[random.Random], bytes]
-Images = list[bytearray]
 
 
 class MemoryRegion:
@@ -50,138 +50,158 @@ def random_body(chance: random.Random) -> bytes:
     return chance.randbytes(chance.choice((0, 1, 40, 300, 3000)))
 
 
-def random_journal(seed: int, slots: int = 4, body: Body = random_body) -> tuple[bytearray, bytearray, bytearray]:
-    """Three images of ``slots`` records; the device is `IDENTITY`."""
+@dataclass
+class Journal:
+    """Three copies of a journal in the making, and what mutations draw from."""
+
+    images: list[bytearray]
+    slots: int
+    chance: random.Random
+    body: Body
+    stream: int
+    count: int
+    spared: int | None  # the copy that is never made stale; None: any bytes, forged records too
+
+    def get(self, copy: int, slot: int) -> bytes:
+        return bytes(self.images[copy][slot * RECORD_BYTES : (slot + 1) * RECORD_BYTES])
+
+    def put(self, copies: list[int], slot: int, raw: bytes) -> None:
+        for copy in copies:
+            self.images[copy][slot * RECORD_BYTES : (slot + 1) * RECORD_BYTES] = raw
+
+    def any_slot(self) -> int:
+        return self.chance.randrange(self.slots)
+
+    def some_copies(self) -> list[int]:
+        return self.chance.sample(range(3), self.chance.choice((1, 1, 2, 3)))
+
+    def forged(self, identity: bytes, sequence: int) -> bytes:
+        term, previous = self.chance.randrange(1, 12), self.chance.randbytes(32)
+        return encode(RECORD_BYTES, identity, term, sequence, previous, self.body(self.chance))
+
+
+def random_journal(
+    seed: int, slots: int = 4, body: Body = random_body, forged: bool = True
+) -> tuple[bytearray, bytearray, bytearray]:
+    """Three images of ``slots`` records; the device is `IDENTITY`.
+
+    Without ``forged`` only what media do: no records that nobody wrote, and one copy is never stale.
+    """
     chance = random.Random(seed)
-    number = chance.randrange(BASES)
-    base = healthy_images(number, slots, body)
-    images = [bytearray(base) for _ in range(3)]
+    stream = chance.randrange(STREAMS)
+    count = chance.randrange(3 * slots + 1)
+    base = healthy_image(stream, count, slots, body)
+    spared = None if forged else chance.randrange(3)
+    journal = Journal([bytearray(base) for _ in range(3)], slots, chance, body, stream, count, spared)
     if chance.random() < 0.02:
-        images = [bytearray(chance.randbytes(len(base))) for _ in range(3)]
+        journal.images = [bytearray(chance.randbytes(len(base))) for _ in range(3)]
+    mutations = MEDIA_MUTATIONS + FORGERIES if forged else MEDIA_MUTATIONS
     for _ in range(chance.choice((0, 1, 1, 1, 2, 2, 3, 6))):
-        MUTATIONS[chance.randrange(len(MUTATIONS))](images, slots, chance, body)
-    return images[0], images[1], images[2]
+        mutations[chance.randrange(len(mutations))](journal)
+    return journal.images[0], journal.images[1], journal.images[2]
 
 
-@functools.cache
-def healthy_images(number: int, slots: int, body: Body) -> bytes:
-    """One copy of a healthy journal of ``number % (3 * slots)`` records; a new term every few."""
-    chance = random.Random(number)
+def healthy_image(stream: int, count: int, slots: int, body: Body) -> bytes:
+    """One copy of a healthy journal after ``count`` records; of one stream, the shorter is the older."""
+    raws = _records(stream, slots, body)
     image = bytearray(slots * RECORD_BYTES)
-    previous, term = bytes(32), 1
-    count = number % (3 * slots) if slots <= BASES // 3 else chance.randrange(3 * slots)
-    for sequence in range(count):
-        term += chance.random() < 0.4
-        raw = encode(RECORD_BYTES, IDENTITY, term, sequence, previous, body(chance))
-        previous = raw[-32:]
-        _put(image, sequence % slots, raw)
+    for sequence in range(max(0, count - slots), count):
+        at = sequence % slots * RECORD_BYTES
+        image[at : at + RECORD_BYTES] = raws[sequence]
     return bytes(image)
 
 
-def _put(image: bytearray, slot: int, raw: bytes) -> None:
-    image[slot * RECORD_BYTES : (slot + 1) * RECORD_BYTES] = raw
+@functools.cache
+def _records(stream: int, slots: int, body: Body) -> list[bytes]:
+    """Three laps of records; a new term every few."""
+    chance = random.Random(stream)
+    raws: list[bytes] = []
+    previous, term = bytes(32), 1
+    for sequence in range(3 * slots):
+        term += chance.random() < 0.4
+        raws.append(encode(RECORD_BYTES, IDENTITY, term, sequence, previous, body(chance)))
+        previous = raws[-1][-32:]
+    return raws
 
 
-def _get(image: bytearray, slot: int) -> bytes:
-    return bytes(image[slot * RECORD_BYTES : (slot + 1) * RECORD_BYTES])
-
-
-def _some_copies(images: Images, chance: random.Random) -> Images:
-    return chance.sample(images, chance.choice((1, 1, 2, 3)))
-
-
-def _flip(images: Images, slots: int, chance: random.Random, body: Body) -> None:
+def _flip(journal: Journal) -> None:
     """Single bits, half of them in a header."""
-    image = chance.choice(images)
-    for _ in range(chance.choice((1, 1, 4))):
-        inside = chance.randrange(88 if chance.random() < 0.5 else RECORD_BYTES)
-        image[chance.randrange(slots) * RECORD_BYTES + inside] ^= 1 << chance.randrange(8)
+    image = journal.chance.choice(journal.images)
+    for _ in range(journal.chance.choice((1, 1, 4))):
+        inside = journal.chance.randrange(88 if journal.chance.random() < 0.5 else RECORD_BYTES)
+        image[journal.any_slot() * RECORD_BYTES + inside] ^= 1 << journal.chance.randrange(8)
 
 
-def _fill(images: Images, slots: int, chance: random.Random, body: Body) -> None:
+def _fill(journal: Journal) -> None:
     """A run of bytes of any length is zeroes, ones or noise."""
-    size = slots * RECORD_BYTES
+    chance = journal.chance
+    size = journal.slots * RECORD_BYTES
     start = chance.randrange(size)
     length = min(size - start, chance.choice((1, 512, RECORD_BYTES, size)))
     noise = chance.choice((bytes(length), b"\xff" * length, chance.randbytes(length)))
-    for image in _some_copies(images, chance):
-        image[start : start + length] = noise
+    for copy in journal.some_copies():
+        if copy != journal.spared or noise[:1] not in (b"\0", b"\xff"):
+            journal.images[copy][start : start + length] = noise
 
 
-def _misplace(images: Images, slots: int, chance: random.Random, body: Body) -> None:
+def _misplace(journal: Journal) -> None:
     """A slot's bytes are in another slot too, of this copy or of another."""
-    source = _get(chance.choice(images), chance.randrange(slots))
-    _put(chance.choice(images), chance.randrange(slots), source)
+    source = journal.chance.randrange(3) if journal.spared is None else journal.spared
+    raw = journal.get(source, journal.any_slot())
+    journal.put([journal.chance.randrange(3)], journal.any_slot(), raw)
 
 
-def _stale(images: Images, slots: int, chance: random.Random, body: Body) -> None:
-    """Some copies, or some slots of them, are of another time of this (or another) journal."""
-    other = healthy_images(chance.randrange(BASES), slots, body)
-    first = chance.randrange(slots)
-    count = chance.choice((1, 2, slots))
-    span = slice(first * RECORD_BYTES, min(slots, first + count) * RECORD_BYTES)
-    for image in _some_copies(images, chance):
-        image[span] = other[span]
+def _stale(journal: Journal) -> None:
+    """Some slots, or all, of some copies are as they were earlier."""
+    older = healthy_image(journal.stream, journal.chance.randrange(journal.count + 1), journal.slots, journal.body)
+    first = journal.any_slot()
+    span = slice(first * RECORD_BYTES, (first + journal.chance.choice((1, 2, journal.slots))) * RECORD_BYTES)
+    for copy in journal.some_copies():
+        if copy != journal.spared:
+            journal.images[copy][span] = older[span]
 
 
-def _tear(images: Images, slots: int, chance: random.Random, body: Body) -> None:
+def _tear(journal: Journal) -> None:
     """A record is half written over another one."""
-    raw = _forged(chance, IDENTITY, chance.randrange(3 * slots), body)
-    cut = 512 * chance.randrange(1, 8)
-    slot = chance.randrange(slots)
-    image = chance.choice(images)
-    old = _get(image, slot)
-    _put(image, slot, raw[:cut] + old[cut:] if chance.random() < 0.5 else old[:cut] + raw[cut:])
+    raw = journal.forged(IDENTITY, journal.chance.randrange(3 * journal.slots))
+    cut = 512 * journal.chance.randrange(1, 8)
+    copy, slot = journal.chance.randrange(3), journal.any_slot()
+    old = journal.get(copy, slot)
+    journal.put([copy], slot, raw[:cut] + old[cut:] if journal.chance.random() < 0.5 else old[:cut] + raw[cut:])
 
 
-def _foreign(images: Images, slots: int, chance: random.Random, body: Body) -> None:
-    slot = chance.randrange(slots)
-    raw = _forged(chance, STRANGER, slot + slots * chance.randrange(4), body)
-    for image in _some_copies(images, chance):
-        _put(image, slot, raw)
+def _foreign(journal: Journal) -> None:
+    """A record of another device."""
+    slot = journal.any_slot()
+    raw = journal.forged(STRANGER, slot + journal.slots * journal.chance.randrange(4))
+    journal.put(journal.some_copies(), slot, raw)
 
 
-def _fork(images: Images, slots: int, chance: random.Random, body: Body) -> None:
+def _fork(journal: Journal) -> None:
     """A valid record that nobody appended here."""
-    slot = chance.randrange(slots)
-    raw = _forged(chance, IDENTITY, slot + slots * chance.randrange(4), body)
-    for image in _some_copies(images, chance):
-        _put(image, slot, raw)
+    slot = journal.any_slot()
+    raw = journal.forged(IDENTITY, slot + journal.slots * journal.chance.randrange(4))
+    journal.put(journal.some_copies(), slot, raw)
 
 
-def _forge(images: Images, slots: int, chance: random.Random, body: Body) -> None:
+def _forge(journal: Journal) -> None:
     """One field of a valid record is anything at all, and the digest is right."""
-    raw = bytearray(_forged(chance, IDENTITY, chance.randrange(3 * slots), body))
+    chance = journal.chance
+    raw = bytearray(journal.forged(IDENTITY, chance.randrange(3 * journal.slots)))
     start, length = chance.choice(((8, 4), (12, 4), (16, 4), (20, 4), (24, 16), (40, 8), (48, 8), (4000, 8)))
     raw[start : start + length] = chance.choice((chance.randbytes(length), b"\xff" * length, bytes(length)))
     raw[-32:] = hashlib.blake2b(raw[:-32], digest_size=32).digest()
-    for image in _some_copies(images, chance):
-        _put(image, chance.randrange(slots), bytes(raw))
+    journal.put(journal.some_copies(), journal.any_slot(), bytes(raw))
 
 
-def _huge(images: Images, slots: int, chance: random.Random, body: Body) -> None:
+def _huge(journal: Journal) -> None:
     """A valid record near the end of the numbers."""
-    sequence = (1 << 62) - 1 - chance.randrange(2 * slots)
-    term = chance.choice((1, (1 << 62) - 1))
-    raw = encode(RECORD_BYTES, IDENTITY, term, sequence, bytes(32), body(chance))
-    for image in _some_copies(images, chance):
-        _put(image, sequence % slots, raw)
+    sequence = (1 << 62) - 1 - journal.chance.randrange(2 * journal.slots)
+    term = journal.chance.choice((1, (1 << 62) - 1))
+    raw = encode(RECORD_BYTES, IDENTITY, term, sequence, bytes(32), journal.body(journal.chance))
+    journal.put(journal.some_copies(), sequence % journal.slots, raw)
 
 
-def _forged(chance: random.Random, identity: bytes, sequence: int, body: Body) -> bytes:
-    return encode(RECORD_BYTES, identity, chance.randrange(1, 12), sequence, chance.randbytes(32), body(chance))
-
-
-MUTATIONS: tuple[Callable[[Images, int, random.Random, Body], None], ...] = (
-    _flip,
-    _flip,
-    _fill,
-    _misplace,
-    _stale,
-    _stale,
-    _tear,
-    _foreign,
-    _fork,
-    _forge,
-    _huge,
-)
+Mutations = tuple[Callable[[Journal], None], ...]
+MEDIA_MUTATIONS: Mutations = (_flip, _flip, _fill, _misplace, _stale, _stale, _tear, _foreign)
+FORGERIES: Mutations = (_fork, _forge, _huge)

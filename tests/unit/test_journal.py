@@ -66,6 +66,8 @@ def test_the_bytes_are_those_of_the_specification() -> None:
         (bytes(4096), "blank"),
         (b"\xff" * 8192, "blank"),
         (bytes(4095) + b"\1", "magic"),
+        (b"UNBRKGAP" + bytes(4088), "gap"),
+        (b"UNBRKGAP" + bytes(4087) + b"\1", "magic"),
         (forged(0, b"UNBRKJNM"), "magic"),
         (forged(8, b"\2"), "format"),
         (forged(12, b"\0\x20"), "size"),

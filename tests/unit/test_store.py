@@ -397,6 +397,22 @@ def test_two_adjacent_lost_slots_do_not_fool_the_copies() -> None:
         assert Store(storage.disks, IDENTITY).open().body == b"record 6"
 
 
+@pytest.mark.parametrize("how", ["zero", "ones", "random"])
+def test_records_lost_in_every_copy_do_not_look_like_the_end_of_the_journal(how: str) -> None:
+    storage = media(count=7)
+    for disk in storage.disks:
+        disk.rot(3 * RECORD_BYTES, 2 * RECORD_BYTES, how)
+    rot_copy(storage.disks[0])
+    store = opened(storage)
+    assert Store(storage.disks, IDENTITY).open().body == b"record 6"
+    store.append(b"next")
+    store = Store(storage.disks, IDENTITY)
+    opening = store.open()
+    assert (opening.verdict, opening.body) == ("INTACT", b"next")
+    assert opening.copies[1].words == {"valid": 6, "gap": 2}
+    assert [record.sequence for record in store.history(99)] == [0, 1, 2, 5, 6, 7]
+
+
 def test_a_read_only_device_says_what_it_knows() -> None:
     storage = media(count=10)
     for disk in storage.disks:
