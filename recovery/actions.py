@@ -169,7 +169,7 @@ def rest(workshop: Workshop, record: Record) -> Result:
     if record.state == "WAITING" and record.reason in _AFTER_ACTION:
         known |= _usable(workshop, record)
     button = workshop.config.get("button")
-    released = bool(button) and not button_held(button)
+    released = button is not None and not button_held(button)
     note("waiting for a USB stick labelled UNBRICK, the button, or the next try")
     deadline = time.monotonic() + min(REST_SECONDS_FIRST << record.cycles, REST_SECONDS_MAX)
     while time.monotonic() < deadline:
