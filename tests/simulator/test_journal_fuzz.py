@@ -64,7 +64,7 @@ def check_next(store: Store, regions: list[MemoryRegion], seed: int) -> None:
 @pytest.mark.sweep
 @pytest.mark.fault("R1")
 @pytest.mark.fault("R2")
-@pytest.mark.parametrize(("journals", "slots"), [(20_000, 4), (2_000, 7), (100, FULL_SIZE_SLOTS)])
+@pytest.mark.parametrize(("journals", "slots"), [(20_000, 4), (2_000, 7), (400, FULL_SIZE_SLOTS)])
 def test_any_journal_opens_as_the_second_reader_says(journals: int, slots: int) -> None:
     verdicts = check_many(0, journals, slots)
     assert set(verdicts) == {"INTACT", "REPAIRED", "LOST"}

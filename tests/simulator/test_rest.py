@@ -94,23 +94,23 @@ def test_devices_that_live_through_it_rest_within_k_boots() -> None:
 
 
 def live_one_boot(regions: list[MemoryRegion], chance: random.Random) -> str:
+    """What the boot ends in: a hand-over, or rest. A journal that takes no more records leads to rest."""
     store = Store(regions, IDENTITY)
     body = store.open().body
     record = bounded((decode(body) if body is not None else None) or Record("JOURNAL_LOST"))
     requested_by = chance.choice((0, 0, REQUESTS[0])) if record.state != "WAITING" else 0
     event, reason = decide(record.but(requested=False), Evidence(requested_by=requested_by))
-    following, action = step(record, event, BOOT_ATTEMPTS_DEFAULT, reason=reason)
     try:
-        store.append(following.encode())
+        while True:
+            following, action = step(record, event, BOOT_ATTEMPTS_DEFAULT, reason=reason)
+            store.append(following.encode())
+            record = following
+            if action in ("boot", "boot_pristine", "rest"):
+                return action
+            event, reason = chance.choice(list(bound._endings(record, action)))
     except JournalUnwritable:  # its numbers are used up: nothing may be tried uncounted
         event, reason = decide(record, Evidence(journal_writable=False, reset_cause="unknown"))
         return step(record, event, BOOT_ATTEMPTS_DEFAULT, reason=reason)[1]
-    record = following
-    while action not in ("boot", "boot_pristine", "rest"):
-        event, reason = chance.choice(list(bound._endings(record, action)))
-        record, action = step(record, event, BOOT_ATTEMPTS_DEFAULT, reason=reason)
-        store.append(record.encode())
-    return action
 
 
 @pytest.mark.long
