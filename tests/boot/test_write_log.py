@@ -12,7 +12,8 @@ import itertools
 import json
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -200,23 +201,23 @@ def wrong_on(disk: DeviceDisk, recording: Recording) -> str:
     return "" if disk.data.read("/user/photo") == USER_DATA else "user data changed"
 
 
-def come_back_from(recording: Recording, cuts: list[PowerCut], folder: Path) -> list[Comeback]:
-    """Each of them, ``MACHINES`` at a time; no more are tried after some failures."""
-    done: list[Comeback] = []
-
-    def work(number: int) -> None:
-        if sum(bool(one.failure) for one in done) < FAILURES_MAX:
-            done.append(come_back(recording, cuts[number], folder, f"state-{number}"))
-
+def come_back_from(recording: Recording, cuts: list[PowerCut], folder: Path) -> Iterator[Comeback]:
+    """Each of them as it is done, ``MACHINES`` at a time; no more are tried after some failures."""
+    failures = 0
     with ThreadPoolExecutor(MACHINES) as pool:
-        list(pool.map(work, range(len(cuts))))
-    return done
+        started = [pool.submit(come_back, recording, cut, folder, f"state-{number}") for number, cut in enumerate(cuts)]
+        for one in as_completed(started):
+            yield one.result()
+            failures += bool(one.result().failure)
+            if failures >= FAILURES_MAX:
+                pool.shutdown(cancel_futures=True)
+                return
 
 
 @pytest.mark.requirement("D6", "M7")
 def test_some_states_boot_to_confirmed(recording: Recording, tmp_path: Path) -> None:
     cuts = power_cuts(recording.log, STATES_BOOTED)[25::50]
-    done = come_back_from(recording, cuts, tmp_path)
+    done = list(come_back_from(recording, cuts, tmp_path))
     assert [one for one in done if one.failure] == []
     assert len(done) == 4
 
@@ -224,10 +225,21 @@ def test_some_states_boot_to_confirmed(recording: Recording, tmp_path: Path) -> 
 @pytest.mark.requirement("D6", "M7")
 @pytest.mark.long
 def test_200_states_boot_to_confirmed(recording: Recording, tmp_path: Path) -> None:
+    """What has come back so far is in ``write-log.json`` beside the device's key, rewritten for each."""
     started = time.monotonic()
-    cuts = power_cuts(recording.log, STATES_BOOTED)
-    done = come_back_from(recording, cuts, tmp_path)
-    report = {
+    done: list[Comeback] = []
+    for one in come_back_from(recording, power_cuts(recording.log, STATES_BOOTED), tmp_path):
+        done.append(one)
+        report = summary(recording, done, time.monotonic() - started)
+        (recording.kit.folder / "write-log.json").write_text(json.dumps(report, indent=1) + "\n")
+    print({name: value for name, value in report.items() if name != "states"})
+    assert [one for one in done if one.failure] == []
+    assert len(done) == STATES_BOOTED
+    assert {one.frames_written for one in done} >= {0, recording.frames_written}, "the cuts are not spread"
+
+
+def summary(recording: Recording, done: list[Comeback], seconds: float) -> dict[str, object]:
+    return {
         "entries": len(recording.log.entries),
         "states_booted": len(done),
         "states_torn": sum(bool(one.cut.torn) for one in done),
@@ -235,11 +247,6 @@ def test_200_states_boot_to_confirmed(recording: Recording, tmp_path: Path) -> N
         "boots": sum(one.boots for one in done),
         "frames_rewritten": sum(one.frames_written for one in done),
         "frames_of_the_image": recording.frames_written,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(seconds, 1),
+        "states": [{**asdict(one), "cut": {**asdict(one.cut), "lose": sorted(one.cut.lose)}} for one in done],
     }
-    print(report)
-    rows = [{**asdict(one), "cut": {**asdict(one.cut), "lose": sorted(one.cut.lose)}} for one in done]
-    (recording.kit.folder / "write-log.json").write_text(json.dumps({**report, "states": rows}, indent=1) + "\n")
-    assert [one for one in done if one.failure] == []
-    assert len(done) == STATES_BOOTED
-    assert {one.frames_written for one in done} >= {0, recording.frames_written}, "the cuts are not spread"
