@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,10 @@ FOLDER = Path(__file__).parents[2] / "build" / "boot-tests"
 @pytest.fixture(scope="session")
 def kit() -> Kit:
     """Key, recovery image and kernel of a device with the tiny operating system."""
-    return make_kit(FOLDER, "tiny", say=lambda _text: None)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:  # tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return make_kit(FOLDER, "tiny", say=lambda _text: None)
 
 
 @pytest.fixture(scope="session")
