@@ -1,6 +1,7 @@
-"""What recovery's actions work on: the slot, its header copies, the sources, the pinned key.
+"""What recovery's actions work on: the slots, their header copies, the places for bundles, the sources, the key.
 
-Opens them once per boot. Decides nothing; every header that leaves it is signed by the pinned key.
+The OS's own updates (`recovery.update`) work on the same. Opens them once. Decides nothing; every header
+that leaves it is signed by the pinned key.
 """
 
 from __future__ import annotations
@@ -20,26 +21,53 @@ if TYPE_CHECKING:
     from typing import Any
 
     from payload.bundle import Header
+    from payload.frames import Progress as Show
     from payload.manifest import Manifest
+    from recovery.device_journal import Opener
+    from statemachine.region import Region
 
 SLOT_CLASS = "rootfs"
 TOLD_MAX = 256
+PLACE_NAMES = ("payload region", "spare payload region")
+
+
+class SlotMedia:
+    """One slot on the disk: ``place`` (its address), the ``region`` there, the ``headers`` that describe it."""
+
+    __slots__ = ("headers", "place", "region")
+
+    def __init__(self, disk: str, slot: dict[str, Any], opener: Opener) -> None:
+        self.place: dict[str, int] = slot["region"]
+        self.region = opener(disk, slot["region"], True)
+        self.headers = [opener(disk, region, True) for region in slot["headers"]]
 
 
 class Workshop:
-    """``alive`` tells PID 1 that work goes on; ``intend`` persists a record before an act."""
+    """``alive`` tells PID 1 that work goes on; ``intend`` persists a record before an act.
+
+    ``opener`` opens a region of the disk, ``media`` finds what is plugged in, ``show`` shows progress elsewhere
+    than on the console.
+    """
 
     def __init__(
-        self, config: dict[str, Any], disk: str, alive: Callable[[], None], intend: Callable[[Record], None]
+        self,
+        config: dict[str, Any],
+        disk: str,
+        alive: Callable[[], None],
+        intend: Callable[[Record], None],
+        *,
+        opener: Opener = open_region,
+        media: Callable[[], Sequence[sources.Source]] | None = None,
+        show: Show | None = None,
     ) -> None:
-        slot = config["slot"][SLOT_CLASS]["0"]
         self.config = config
         self.disk = disk
         self.alive = alive
         self.intend = intend
-        self.slot = open_region(disk, slot["region"])
-        self.headers = [open_region(disk, region) for region in slot["headers"]]
-        self.payload = open_region(disk, config["payload"]["region"])
+        self.slots = [SlotMedia(disk, slot, opener) for _number, slot in sorted(config["slot"][SLOT_CLASS].items())]
+        self.places: list[Region] = [opener(disk, place, True) for place in _places(config)]
+        self._media = media or self._plugged_in
+        self._show = show
         self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
         self.root_key = bytes.fromhex(config["keyring"]["root"])
@@ -48,19 +76,28 @@ class Workshop:
         """The manifest of a header that this device may hold, whatever its version. Raises ``PayloadError``."""
         return trust.verify(header, self.root_key, self.config["compatible"], 0, None)
 
-    def slot_header(self, wanted: bytes = NO_DIGEST) -> tuple[Header, Manifest] | None:
-        """The signed header that describes the slot: the one with digest ``wanted``, or any."""
+    def slot_header(self, number: int, wanted: bytes = NO_DIGEST) -> tuple[Header, Manifest] | None:
+        """The signed header that describes a slot: the one with digest ``wanted``, or any."""
         any_one = wanted == NO_DIGEST
-        found = install.read_slot_header(self.headers, self.believe, None if any_one else wanted)
+        headers = self.slots[number].headers
+        found = install.read_slot_header(headers, self.believe, None if any_one else wanted)
         return found if found and (any_one or found[1].digest == wanted) else None
 
-    def slot_headers(self) -> list[tuple[Header, Manifest]]:
+    def slot_headers(self, number: int) -> list[tuple[Header, Manifest]]:
         """Every signed header that a copy holds, each once; nothing is repaired."""
         found: dict[bytes, tuple[Header, Manifest]] = {}
-        for copy in install.read_slot_headers(self.headers, self.believe):
+        for copy in install.read_slot_headers(self.slots[number].headers, self.believe):
             if not isinstance(copy, PayloadError):
                 found.setdefault(copy[1].digest, copy)
         return list(found.values())
+
+    def kept(self) -> list[sources.Candidate | None]:
+        """What each place holds: a bundle that this device may hold, whatever its version, or nothing."""
+        found: list[sources.Candidate | None] = []
+        for source in self._kept():
+            taken, _refused = sources.candidates([source], self.believe)
+            found.append(taken[0] if taken else None)
+        return found
 
     def candidates(self, record: Record) -> list[sources.Candidate]:
         """Every signed, matching, untried bundle at or above the floor that is here now, the best one first.
@@ -68,8 +105,8 @@ class Workshop:
         What was begun goes first, then what the slot should hold, then what ran well before, then the newest.
         The caller closes the sources with :meth:`close`.
         """
-        found = [sources.RegionSource(self.payload, "payload region"), *self._plugged_in()]
-        taken, refused = sources.candidates(found, lambda header: self._installable(header, record.floor))
+        found = [*self._kept(), *self._media()]
+        taken, refused = sources.candidates(found, lambda header: self.installable(header, record.floor))
         for source, error in refused:
             self._tell(CODES[error.reason], f"{source.name}: {error}")
             source.close()
@@ -85,11 +122,14 @@ class Workshop:
         for candidate in candidates:
             candidate.source.close()
 
+    def _kept(self) -> list[sources.RegionSource]:
+        return [sources.RegionSource(place, name) for place, name in zip(self.places, PLACE_NAMES, strict=False)]
+
     def _plugged_in(self) -> Sequence[sources.Source]:
         self.alive()
         return sources.scan(sources.DeviceMounter(), exclude_disks=(self.disk.rpartition("/")[2],))
 
-    def _installable(self, header: Header, floor: int) -> Manifest:
+    def installable(self, header: Header, floor: int) -> Manifest:
         """What may be installed here and now: it must be for the kernel that runs."""
         return trust.verify(header, self.root_key, self.config["compatible"], floor, os.uname().release)
 
@@ -99,14 +139,21 @@ class Workshop:
             self._told.add(text)
             say(reason, text)
 
-    def progress(self) -> Callable[[str, int, int], None]:
+    def progress(self) -> Show:
         """A progress display for `payload`'s (activity, done, total)."""
+        if self._show is not None:
+            return self._show
         shown: dict[str, Progress] = {}
 
         def show(activity: str, done: int, total: int) -> None:
             shown.setdefault(activity, Progress(activity, self.alive))(done, total)
 
         return show
+
+
+def _places(config: dict[str, Any]) -> list[dict[str, int]]:
+    payload = config["payload"]
+    return [payload["region"], *([payload["spare"]] if payload.get("spare") else [])]
 
 
 def image_of(manifest: Manifest) -> Image:

@@ -130,7 +130,7 @@ def endings(record: Record, action: str) -> Iterator[tuple[str, int, dict[str, o
         yield give_way(record, event), reason, {}
         if event == "image_written":
             number = slot_to_rewrite(record)
-            slots = record.with_condition(number, "bad").slots
+            slots = record.doubting(number).slots
             yield event, reason, {"target": _NEW, "target_slot": number, "slots": slots}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from statemachine.limits import CYCLES_MAX
 from statemachine.reasons import CODES
-from statemachine.record import Record
+from statemachine.record import NO_DIGEST, Record
 from statemachine.table import BOOTABLE, GIVING_UP
 
 REQUESTS = (
@@ -110,7 +110,7 @@ def give_way(record: Record, event: str) -> str:
 
 def _other_is_good(record: Record) -> bool:
     other = record.other
-    if other is None or other.condition != "good":
+    if other is None or other.condition != "good" or other.image.digest == NO_DIGEST:
         return False
     return other.image.version >= record.floor and other.image.digest not in record.tried
 

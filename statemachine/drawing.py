@@ -45,7 +45,7 @@ def states_document() -> str:
         "",
         "## Giving way",
         "",
-        "Where the other slot is good, at or above the floor and was not tried in vain, these become `other_slot_good`:",
+        "Where the other slot is good, at or above the floor and not tried in vain, these become `other_slot_good`:",
         "",
         *(f"- {state}: {', '.join(f'`{event}`' for at, event in TABLE if (at, event) in GIVING_UP and at == state)}"
           for state in STATES if any(at == state for at, _event in GIVING_UP)),

@@ -113,8 +113,9 @@ class Record:
 
     ``slots`` has one or two entries; ``primary`` is the number of the one that boots next, ``booted`` of the
     one that took the last attempt (what runs while an OS runs). ``confirmed`` is the last image whose OS
-    said it runs well; ``target`` an image whose installation into ``target_slot`` is intended. ``entered`` is the reason (code) why
-    recovery works, ``reason`` the last one. ``tried`` are digests of manifests that failed here.
+    said it runs well; ``target`` an image whose installation into ``target_slot`` is intended.
+    ``entered`` is the reason (code) why recovery works, ``reason`` the last one.
+    ``tried`` are digests of manifests that failed here.
     ``floor`` is the lowest version allowed; ``clock_floor`` seconds since 1970 by signed times only.
     """
 
@@ -174,6 +175,11 @@ class Record:
     def with_condition(self, number: int, condition: str) -> Record:
         """The same record with the condition of one slot changed."""
         return self.with_slot(number, Slot(self.slots[number].image, condition))
+
+    def doubting(self, number: int) -> Record:
+        """The same record with one slot bad: it is about to be written. What the other slot held is gone then."""
+        image = self.installed if number == self.primary else NO_IMAGE
+        return self.with_slot(number, Slot(image, "bad"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)

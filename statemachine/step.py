@@ -87,7 +87,7 @@ def _adopt_target(record: Record, _attempts: int) -> Record:
 
 
 def _doubt_target(record: Record, _attempts: int) -> Record:
-    return record.with_condition(record.target_slot, "bad")
+    return record.doubting(record.target_slot)
 
 
 def _mark_bad(record: Record, _attempts: int) -> Record:

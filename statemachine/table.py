@@ -128,7 +128,7 @@ EVENTS = {
     "update_installed": "The other slot is written, read back, and described by its headers.",
     "update_staged": "A whole bundle to replace the slot's image lies on the device, verified.",
     "replacement_verified": "The bundle that is to replace the slot's image verifies.",
-    "rolled_back": "A person chose the other slot, and it verifies.",
+    "rolled_back": "A person chose the other slot, and it verifies; or took back what was staged.",
 }
 
 # --- actions: what recovery does next -------------------------------------------------------------------
@@ -161,7 +161,7 @@ EFFECTS = {
     "forget-tried": "Every image may be tried again.",
     "forget-target": "No installation is intended any more.",
     "adopt-target": "The image that was being installed is its slot's image, and that slot is the primary one.",
-    "doubt-target": "The slot that the target goes to is bad from now on.",
+    "doubt-target": "The slot that the target goes to is bad from now on; the other slot's image is forgotten.",
     "mark-bad": "The primary slot is bad.",
     "switch-slot": "The other slot is the primary one.",
 }
@@ -185,8 +185,9 @@ ROWS = (
     # the OS installs another image, or a person chooses the other slot; the next start boots it
     ("CONFIRMED", "update_started", "CONFIRMED", "none", ("doubt-target",)),
     ("CONFIRMED", "update_installed", "TRYING", "none", ("adopt-target", *_CHOSEN)),
-    (BOOTABLE, "update_staged", "STAGED", "none", ("forget-tried",)),
+    ((*BOOTABLE, "STAGED"), "update_staged", "STAGED", "none", ("forget-tried",)),
     (BOOTABLE, "rolled_back", "TRYING", "none", ("switch-slot", *_CHOSEN)),
+    ("STAGED", "rolled_back", "TRYING", "none", _CHOSEN),
     # one slot: nothing is written before the whole replacement verifies
     ("STAGED", "replacement_verified", "REINSTALLING", "reinstall", ("doubt-target", "clear-cycles")),
     ("STAGED", "source_missing", "SUSPECT", "verify", ("forget-target",)),
@@ -203,7 +204,8 @@ ROWS = (
     ("SUSPECT", "filesystem_checked", "TRYING", "boot", _TRY),
     ("SUSPECT", "filesystem_failing", "WAITING", "rest", ()),
     ("SUSPECT", "frames_damaged", "REPAIRING", "repair", ()),
-    ("SUSPECT", ("slot_unreadable", "kernel_mismatched"), "REINSTALLING", "reinstall", ("mark-bad",)),
+    ("SUSPECT", "slot_unreadable", "REINSTALLING", "reinstall", ("mark-bad",)),
+    ("SUSPECT", "kernel_mismatched", "REINSTALLING", "reinstall", ()),
     # the other slot ran well
     (
         ("SUSPECT", "PRISTINE", "REPAIRING", "REINSTALLING", "VERIFYING", "ACTIVATING"), "other_slot_good",
@@ -211,7 +213,8 @@ ROWS = (
     ),
     ("FALLING_BACK", "slot_verified", "ACTIVATING", "activate", ()),
     ("FALLING_BACK", "frames_damaged", "REPAIRING", "repair", ()),
-    ("FALLING_BACK", ("slot_unreadable", "kernel_mismatched"), "REINSTALLING", "reinstall", ("mark-bad",)),
+    ("FALLING_BACK", "slot_unreadable", "REINSTALLING", "reinstall", ("mark-bad",)),
+    ("FALLING_BACK", "kernel_mismatched", "REINSTALLING", "reinstall", ()),
     # bringing the content back
     ("REPAIRING", "frames_rewritten", "VERIFYING", "read_back", ()),
     ("REPAIRING", "source_missing", "REINSTALLING", "reinstall", ("mark-bad",)),

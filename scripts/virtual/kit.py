@@ -90,12 +90,14 @@ class Kit:
         """Install ``bundle`` into the slot: signed, verified, and not confirmed."""
         from recovery.workshop import image_of
         from statemachine.reasons import CODES
+        from statemachine.record import Slot
 
         manifest, _report = disk.write_slot(bundle, self.root_key)
         journal = disk.journal(self.config)
         attempts = self.config["boot_attempts"]
         lost = journal.record.state == "JOURNAL_LOST"
-        record = journal.record.but(state="TRYING", attempts_left=attempts, installed=image_of(manifest))
+        record = journal.record.but(state="TRYING", attempts_left=attempts)
+        record = record.with_slot(record.primary, Slot(image_of(manifest)))
         journal.persist(record.but(reason=CODES["installed"], entered=0 if lost else record.entered))
         return manifest
 

@@ -81,6 +81,7 @@ def test_a_slot_gives_way_to_one_that_ran_well(state: str, event: str) -> None:
     for condition in ("unknown", "bad"):
         assert give_way(record.with_condition(1, condition), event) == event
     assert give_way(record.but(slots=record.slots[:1]), event) == event, "there is one slot"
+    assert give_way(record.with_slot(1, Slot(Image(version=5), "good")), event) == event, "it holds nothing"
 
 
 def test_nothing_else_gives_way() -> None:
