@@ -77,7 +77,7 @@ def keep(place: Region, source: Reader, header: Header, manifest: Manifest, prog
         place.flush()
         written = _copy(place, source, len(header.raw), length, progress)
         place.flush()
-        for error in _missing(place, header, manifest, progress):
+        for error in missing(place, header, manifest, progress):
             raise error
         _write_header(place, header)
     except OSError as error:
@@ -87,12 +87,13 @@ def keep(place: Region, source: Reader, header: Header, manifest: Manifest, prog
 
 def _is_whole(place: Region, header: Header, manifest: Manifest, progress: Progress) -> bool:
     try:
-        return read_header(place).raw == header.raw and not _missing(place, header, manifest, progress)
+        return read_header(place).raw == header.raw and not missing(place, header, manifest, progress)
     except BundleError:
         return False
 
 
-def _missing(place: Region, header: Header, manifest: Manifest, progress: Progress) -> list[BundleError]:
+def missing(place: Reader, header: Header, manifest: Manifest, progress: Progress) -> list[BundleError]:
+    """Why the frames that ``place`` lacks of the bundle cannot be had; nothing where it has them all."""
     found: list[BundleError] = []
     for image in manifest.images:
         reader = frames.FrameReader(place, len(header.raw), image.frames())

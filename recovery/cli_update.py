@@ -50,6 +50,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     install = _verb(verbs, "install", "install a version from a bundle; it runs after a restart", _install)
     install.add_argument("file", metavar="FILE", help="the bundle (.ubk), or a disk or partition that begins with one")
     install.add_argument("--again", action="store_true", help="also a version that failed on this device")
+    install.add_argument("--one-way", action="store_true", help="also where the version that runs could not come back")
     _pace(install)
     _pace(_verb(verbs, "resume", "go on with an installation that was interrupted", _resume))
     for name, text in (("mark-good", "the OS runs well: confirm its image"), ("commit", "the same as mark-good")):
@@ -69,6 +70,7 @@ def _verb(
 
 
 def _pace(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(again=False, one_way=False)
     parser.add_argument("--background", action="store_true", help="give way to everything else that runs")
     parser.add_argument("--rate-limit", metavar="BYTES", type=_bytes, default=0, help="per second; 500K, 2M")
 
@@ -102,22 +104,22 @@ def _fail(chosen: argparse.Namespace, reason: int, text: str) -> int:
 def _install(chosen: argparse.Namespace) -> int:
     with _Alone():
         _remember_source(os.path.abspath(chosen.file))
-        return _update_from_file(chosen, chosen.file, chosen.again)
+        return _update_from_file(chosen, chosen.file)
 
 
-def _update_from_file(chosen: argparse.Namespace, where: str, again: bool = False) -> int:
+def _update_from_file(chosen: argparse.Namespace, where: str) -> int:
     source = open_source(where)
     try:
-        return _update(chosen, _workshop(), source, again)
+        return _update(chosen, _workshop(), source)
     finally:
         source.close()
 
 
-def _update(chosen: argparse.Namespace, workshop: Workshop, source: Reader, again: bool = False) -> int:
+def _update(chosen: argparse.Namespace, workshop: Workshop, source: Reader) -> int:
     if chosen.background:
         os.nice(NICE)
     ledger = _ledger()
-    outcome = update.update(workshop, ledger, PacedReader(source, chosen.rate_limit), again)
+    outcome = update.update(workshop, ledger, PacedReader(source, chosen.rate_limit), chosen.again, chosen.one_way)
     record = ledger.look()
     image = record.target if record.target.digest != NO_DIGEST else record.installed
     if outcome == update.CURRENT or update.is_kept(workshop, image.digest):

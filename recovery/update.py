@@ -11,8 +11,8 @@ import os
 
 from payload import frames, install
 from payload.bundle import read_header
-from payload.errors import PayloadError
-from payload.place import bundle_bytes, keep, place_for
+from payload.errors import PayloadError, PayloadUnreadableError
+from payload.place import bundle_bytes, keep, missing, place_for
 from recovery.device_journal import DeviceJournal, lock_journal
 from recovery.disks import open_region
 from recovery.workshop import SLOT_CLASS, Workshop, image_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from payload.bundle import Header, Reader
     from payload.manifest import Manifest
+    from payload.sources import Candidate
     from recovery.device_journal import Opener
 
 INSTALLED, STAGED, CURRENT, WAITS_FOR_RESTART = "installed", "staged", "current", "waits-for-restart"
@@ -100,10 +101,11 @@ def _slots_of(record: Record) -> tuple[object, ...]:
     return record.state, record.primary, record.slots, record.target, record.target_slot
 
 
-def update(workshop: Workshop, ledger: Ledger, source: Reader, again: bool = False) -> str:
+def update(workshop: Workshop, ledger: Ledger, source: Reader, again: bool = False, one_way: bool = False) -> str:
     """Install the bundle that ``source`` holds: ``installed``, ``staged``, ``current`` or ``waits-for-restart``.
 
-    Upgrade and downgrade are the same. ``again`` allows a version that failed on this device.
+    Upgrade and downgrade are the same. ``again`` allows a version that failed on this device; ``one_way`` the
+    update of a single slot whose own version could not be installed again.
 
     Raises:
         UpdateError, PayloadError, JournalError: not done; what boots is as before.
@@ -124,7 +126,7 @@ def update(workshop: Workshop, ledger: Ledger, source: Reader, again: bool = Fal
     slot = workshop.slots[number]
     install.check_room(slot.region, slot.headers, header, manifest.image(SLOT_CLASS))
     if len(record.slots) == 1:
-        return _stage(workshop, ledger, record, (source, header, manifest))
+        return _stage(workshop, ledger, record, (source, header, manifest), one_way)
     return _install(workshop, ledger, record, number, (source, header, manifest))
 
 
@@ -164,15 +166,30 @@ def check_intact(workshop: Workshop, record: Record, number: int) -> None:
 _Bundle = tuple["Reader", "Header", "Manifest"]
 
 
-def _stage(workshop: Workshop, ledger: Ledger, record: Record, bundle: _Bundle) -> str:
+def _stage(workshop: Workshop, ledger: Ledger, record: Record, bundle: _Bundle, one_way: bool) -> str:
     """One slot: bring the whole bundle to the disk, and have recovery install it at the next start."""
     manifest = bundle[2]
     number = _place_for(workshop, bundle, needed=record.installed.digest)
     if number is None:
         raise UpdateError("payload-no-place", f"version {record.installed.version} could not be repaired any more")
+    if len(workshop.places) > 1 and not one_way:
+        _check_way_back(workshop, record)
     keep(workshop.places[number], *bundle, workshop.progress())
     stage(ledger, record, image_of(manifest))
     return STAGED
+
+
+def _check_way_back(workshop: Workshop, record: Record) -> None:
+    """The version that runs can be installed again if the new one fails. Raises ``UpdateError`` where not."""
+    for candidate in workshop.kept():
+        is_ours = candidate is not None and candidate.manifest.digest == record.installed.digest
+        if candidate is not None and is_ours and _is_whole(workshop, candidate):
+            return
+    raise UpdateError("no-way-back", f"the bundle of version {record.installed.version} on the disk is damaged")
+
+
+def _is_whole(workshop: Workshop, candidate: Candidate) -> bool:
+    return not missing(candidate.source, candidate.header, candidate.manifest, workshop.progress())
 
 
 def stage(ledger: Ledger, record: Record, image: Image) -> None:
@@ -241,7 +258,7 @@ def commit(workshop: Workshop, ledger: Ledger) -> Record:
     Raises:
         UpdateError: it is not the version that is to be confirmed.
     """
-    versions = [candidate.manifest.version for candidate in workshop.kept() if candidate is not None]
+    versions = _kept_versions(workshop)
 
     def learn(record: Record) -> dict[str, Any]:
         if record.booted != record.primary:
@@ -249,6 +266,14 @@ def commit(workshop: Workshop, ledger: Ledger) -> Record:
         return {"floor": floor_after_commit(record, versions)}
 
     return ledger.advance("marked_good", CODES["confirmed"], learn)
+
+
+def _kept_versions(workshop: Workshop) -> list[int]:
+    """Of the bundles on the disk; none where a place cannot be read, for the floor never comes down again."""
+    held = workshop.look_at_places()
+    if any(isinstance(one, PayloadUnreadableError) for one in held):
+        return []
+    return [one.manifest.version for one in held if not isinstance(one, PayloadError)]
 
 
 def floor_after_commit(record: Record, kept: Iterable[int]) -> int:
@@ -291,9 +316,11 @@ def _kept_to_go_back_to(workshop: Workshop, record: Record) -> Image:
         if candidate is None or candidate.manifest.digest == record.installed.digest:
             continue
         try:
-            found.append(workshop.installable(candidate.header, record.floor))
+            manifest = workshop.installable(candidate.header, record.floor)
         except PayloadError:
             continue
+        if _is_whole(workshop, candidate):
+            found.append(manifest)
     found.sort(key=lambda manifest: (manifest.digest != record.confirmed, -manifest.version))
     if not found:
         raise UpdateError("nothing-to-roll-back", "the disk holds no bundle of another version")

@@ -93,10 +93,14 @@ class Workshop:
 
     def kept(self) -> list[sources.Candidate | None]:
         """What each place holds: a bundle that this device may hold, whatever its version, or nothing."""
-        found: list[sources.Candidate | None] = []
+        return [None if isinstance(held, PayloadError) else held for held in self.look_at_places()]
+
+    def look_at_places(self) -> list[sources.Candidate | PayloadError]:
+        """As :meth:`kept`, with why a place holds nothing: it may be that it cannot be read now."""
+        found: list[sources.Candidate | PayloadError] = []
         for source in self._kept():
-            taken, _refused = sources.candidates([source], self.believe)
-            found.append(taken[0] if taken else None)
+            taken, refused = sources.candidates([source], self.believe)
+            found.append(taken[0] if taken else refused[0][1])
         return found
 
     def candidates(self, record: Record) -> list[sources.Candidate]:

@@ -38,6 +38,8 @@ REASONS = {
     120: ("failed-here", "This version was tried on this device and failed.",
           "Take another one, or `unbrick install --again`."),
     121: ("update-busy", "Another installation is at work.", "Wait for its end."),
+    123: ("no-way-back", "The bundle of the version that runs is damaged: it could not be installed again.",
+          "`unbrick install` the version that runs, or add --one-way."),
     122: ("update-moved", "Something else changed the device's state meanwhile.", "`unbrick status`, then again."),
     200: ("journal-intact", "All three copies of the journal agree.", "Nothing."),
     201: ("journal-repaired", "A copy of the journal was missing or behind and was written again.",
