@@ -160,9 +160,7 @@ class Device:
         return DeviceJournal(self.config, "simulated", look_only, self.opener)
 
     def ledger(self) -> update.Ledger:
-        return update.Ledger(
-            self.config, "simulated", opener=self.opener, lock=lambda: os.open("/dev/null", os.O_RDONLY)
-        )
+        return update.Ledger(self.config, "simulated", opener=self.opener, lock=_no_other_writer)
 
     def workshop(self) -> Workshop:
         return Workshop(
@@ -245,6 +243,10 @@ class Device:
 
     def whole_places(self) -> list[Version]:
         return [one for one in self.kind.versions for place in self.places() if place.startswith(one.content)]
+
+
+def _no_other_writer() -> int:
+    return os.open(os.devnull, os.O_RDONLY)
 
 
 def _never(_record: Record) -> NoReturn:

@@ -18,6 +18,7 @@ and the life goes on from there, without a further fault, to its end (G2). Evide
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -126,9 +127,9 @@ def lying_headers(scenario: Scenario, device: Device) -> Iterator[str]:
 
 
 def not_repairable(scenario: Scenario, device: Device, record: Record) -> Iterator[str]:
-    if scenario.kind.places == BOTH_PLACES and record.state != "JOURNAL_LOST":
-        if record.confirmed not in [one.manifest.digest for one in device.whole_places()]:
-            yield f"the confirmed version {record.confirmed_version} cannot be repaired"
+    kept = [one.manifest.digest for one in device.whole_places()]
+    if scenario.kind.places == BOTH_PLACES and record.confirmed not in kept:
+        yield f"the confirmed version {record.confirmed_version} cannot be repaired"
 
 
 def end_of(scenario: Scenario, device: Device) -> Iterator[str]:
@@ -211,10 +212,9 @@ def sweep_faults(scenario: Scenario, share: int = 1) -> Iterator[str]:
             device = scenario.device()
             device.lying_disk = True
             device = device.restarted([Fault(kind, number, duration=1 + number % 3)])
-            try:
+            # It may rest or refuse; what counts is what becomes of it on a disk that works again.
+            with suppress(RestingError, PayloadError, update.UpdateError):
                 live(device, scenario.wish)
-            except (RestingError, PayloadError, update.UpdateError):
-                pass  # it rests or refuses; what counts is what becomes of it on a disk that works again
             healed = device.restarted()
             for problem in end_of(scenario, healed):
                 yield f"{kind} at {number}: {problem}"
