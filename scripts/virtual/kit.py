@@ -115,12 +115,21 @@ class Kit:
         return replace(options, **changes)
 
 
-def make_kit(folder: Path, system: str = "tiny", device: Device = DEVICE, say: Callable[[str], None] = print) -> Kit:
-    """Make everything that does not depend on a version of the operating system."""
+def make_kit(
+    folder: Path,
+    system: str = "tiny",
+    device: Device = DEVICE,
+    say: Callable[[str], None] = print,
+    layout: Layout | None = None,
+) -> Kit:
+    """Make everything that does not depend on a version of the operating system.
+
+    ``layout`` is another one than the system's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "signing.key").exists():
         generate_key(folder / "signing.key", folder / "root.pub")
-    layout = LAYOUTS[system]
+    layout = layout or LAYOUTS[system]
     (folder / "device.toml").write_text(device_toml(layout, device))
     say("recovery image: building")
     with Progress() as progress:
