@@ -18,7 +18,7 @@ from recovery import update
 from recovery.console import tell_console
 from recovery.device_journal import lock_update
 from recovery.disks import find_disk
-from recovery.pace import PacedReader, Terminal
+from recovery.pace import PacedReader, Terminal, byte_count
 from recovery.workshop import Workshop
 from statemachine.reasons import CODES, advice, label
 from statemachine.record import NO_DIGEST, Record
@@ -36,7 +36,6 @@ DONE, ERROR, NOTHING_TO_DO, RESTART_NEEDED = 0, 1, 2, 4
 SOURCE_FILE = "/run/unbrick/data/update-source"  # not in the system state: another version starts with its own
 SOURCE_TEXT_BYTES_MAX = 4096
 NICE = 19  # the disk's scheduler follows: the lowest of its best-effort levels
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _OUTCOMES = {
     update.INSTALLED: (RESTART_NEEDED, "installed; restart to try it: unbrick reboot"),
     update.STAGED: (RESTART_NEEDED, "on the disk and verified; restart to install it: unbrick reboot"),
@@ -72,15 +71,7 @@ def _verb(
 def _pace(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(again=False, one_way=False)
     parser.add_argument("--background", action="store_true", help="give way to everything else that runs")
-    parser.add_argument("--rate-limit", metavar="BYTES", type=_bytes, default=0, help="per second; 500K, 2M")
-
-
-def _bytes(text: str) -> int:
-    factor = _UNITS.get(text[-1:].upper(), 1)
-    number = text[:-1] if factor > 1 else text
-    if not number.isascii() or not number.isdigit() or int(number) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes such as 500K or 2M")
-    return int(number) * factor
+    parser.add_argument("--rate-limit", metavar="BYTES", type=byte_count, default=0, help="per second; 500K, 2M")
 
 
 def _explained(run: Run, chosen: argparse.Namespace) -> int:

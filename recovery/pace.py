@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 SHOWN_INTERVAL_SECONDS = 0.2
 LOGGED_INTERVAL_SECONDS = 5.0
 BAR_CHARACTERS = 30
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def byte_count(text: str) -> int:
+    """A number of bytes such as ``500``, ``500K`` or ``2M`` (units of 1024). Raises ``ValueError``."""
+    factor = _UNITS.get(text[-1:].upper(), 1)
+    number = text[:-1] if factor > 1 else text
+    if not number.isascii() or not number.isdigit() or int(number) == 0:
+        raise ValueError(f"{text!r} is not a number of bytes such as 500K or 2M")
+    return int(number) * factor
 
 
 class PacedReader:
