@@ -38,20 +38,34 @@ from tests.simulator.disk import Fault, PowerCut
 
 ONCE = ("eio", "full", "read-only", "vanished", "lost-write", "misdirected", "rot")
 BOTH_PLACES = 2
+STATES_MAX = 64  # of one cut: more come from blanking a lost journal, whose own sweep looks at them all
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """``kept`` are the versions in the places, ``installed`` and ``other`` those in the slots (0: nothing)."""
+    """``kept`` are the versions in the places, ``installed`` and ``other`` those in the slots (0: nothing).
+
+    ``damage`` is what happened to the device before: ``slot`` (rot, and its attempts are used up) or ``journal``.
+    """
 
     kind: Kind
     wish: Wish
     installed: int = 1
     other: int = 0
     kept: tuple[int, ...] = (1,)
+    damage: str = ""
 
     def device(self) -> Device:
-        return factory(self.kind, self.installed, self.other, self.kept)
+        device = factory(self.kind, self.installed, self.other, self.kept)
+        disk = device.storage.disks[0]
+        if self.damage == "slot":
+            journal = device.journal()
+            journal.persist(journal.record.but(attempts_left=0))
+            disk.rot(device.config["slot"]["rootfs"]["0"]["region"]["offset"] + 9, 1)
+        if self.damage == "journal":
+            for place in device.config["journal"]["regions"]:
+                disk.rot(place["offset"], place["size"], "random")
+        return device.restarted()
 
     @property
     def ends(self) -> set[int]:
@@ -80,12 +94,15 @@ def make_scenarios(folder: Path) -> Scenarios:
         "one slot": Scenario(one, Wish(2)),
         "one slot, gives way": Scenario(replace(one, bad=(2,)), Wish(2)),
         "one slot, rollback": Scenario(one, Wish(1, rolled_back=True), installed=2, kept=(2, 1)),
+        "damaged": Scenario(one, Wish(1), damage="slot"),
+        "damaged, gives way": Scenario(two, Wish(1), installed=2, other=1, kept=(1,), damage="slot"),
+        "journal lost": Scenario(two, Wish(2), installed=2, other=1, kept=(2, 1), damage="journal"),
     }
 
 
 NAMES = (
     "upgrade", "upgrade, one place", "downgrade", "gives way", "rollback", "one slot", "one slot, gives way",
-    "one slot, rollback",
+    "one slot, rollback", "damaged", "damaged, gives way", "journal lost",
 )  # fmt: skip
 
 
@@ -94,7 +111,8 @@ def violations(scenario: Scenario, device: Device) -> Iterator[str]:
     wholes = [device.whole_slot(number) for number in range(scenario.kind.slots)]
     for number, slot in enumerate(record.slots):
         held = wholes[number]
-        if slot.condition == "good" and (held is None or held.manifest.digest != slot.image.digest):
+        lies = held is None or held.manifest.digest != slot.image.digest
+        if slot.condition == "good" and lies and scenario.damage != "slot":
             yield f"slot {number} is called good and is not whole"
         if slot.condition == "good" and slot.image.version < record.floor:
             yield f"the floor {record.floor} is above the good version {slot.image.version}"
@@ -128,7 +146,7 @@ def lying_headers(scenario: Scenario, device: Device) -> Iterator[str]:
 
 def not_repairable(scenario: Scenario, device: Device, record: Record) -> Iterator[str]:
     kept = [one.manifest.digest for one in device.whole_places()]
-    if scenario.kind.places == BOTH_PLACES and record.confirmed not in kept:
+    if scenario.kind.places == BOTH_PLACES and record.confirmed not in kept and not scenario.damage:
         yield f"the confirmed version {record.confirmed_version} cannot be repaired"
 
 
@@ -137,8 +155,9 @@ def end_of(scenario: Scenario, device: Device) -> Iterator[str]:
     try:
         record = live(device, scenario.wish)
     except RestingError:
-        if device.lying_disk and scenario.wish.version in scenario.kind.bad and not _way_back(scenario, device):
-            return  # two faults: a version that fails, and the bundle of the one before rotted during its trial
+        before = scenario.damage or scenario.wish.version in scenario.kind.bad
+        if device.lying_disk and before and not _way_back(scenario, device):
+            return  # two faults: what was wrong before, and the bundle that would have helped has rotted, too
         yield f"rests: {device.journal(look_only=True).record.reason}"
         return
     # A place that rotted is no longer kept: the permission to go back to its version is gone with it.
@@ -164,7 +183,8 @@ def cuts(scenario: Scenario, start: Device) -> Iterator[tuple[int, Device]]:
             live(device, scenario.wish)
             return
         except PowerCut:
-            for state in device.storage.crash_states(seed=number):
+            states = list(device.storage.crash_states(seed=number))
+            for state in Random(number).sample(states, min(len(states), STATES_MAX)):
                 image = hash(state.images()[0])
                 if image not in seen:
                     seen.add(image)

@@ -178,7 +178,7 @@ def test_one_slot_with_one_place_refuses_unless_the_owner_allowed_it(two: Kind) 
 
 
 @pytest.mark.requirement("M7")
-@pytest.mark.fault("R6")
+@pytest.mark.fault("R5")
 def test_one_slot_is_not_touched_where_the_replacement_has_rotted(two: Kind) -> None:
     device = factory(replace(two, slots=1), installed=1)
     install(device, 2)
@@ -189,7 +189,7 @@ def test_one_slot_is_not_touched_where_the_replacement_has_rotted(two: Kind) -> 
     assert device.slot_content(0) == before
 
 
-@pytest.mark.fault("R6")
+@pytest.mark.fault("R5")
 def test_one_slot_is_not_given_up_without_a_way_back(two: Kind) -> None:
     device = factory(replace(two, slots=1), installed=1)
     device.storage.disks[0].rot(device.config["payload"]["region"]["offset"] + 4096 + 9, 1)
