@@ -118,18 +118,19 @@ class BundleFormat:
 
         from payload.bundle import read_header
         from payload.manifest import decode, encode
-        from payload.signing_key import load_public_key
+        from payload.root_files import trusted_by
         from payload.sources import FileSource
         from payload.trust import verify
 
         header = read_header(FileSource(str(file.resolve()), file.name))
         if arguments.key is not None:
-            verify(header, load_public_key(arguments.key), None, 0, None)
+            verify(header, trusted_by(arguments.key, header), None, None)
         return {
             "type": self.name,
             "bytes": file.stat().st_size,
             "header_bytes": len(header.raw),
             "signed_by": [name.hex() for name, _signature in header.signatures],
+            "roots": [link.version for link in header.roots],
             "signature": f"valid, by {arguments.key}" if arguments.key else "not checked (no --key)",
             "manifest": json.loads(encode(decode(header.manifest_bytes))),
         }
@@ -138,18 +139,18 @@ class BundleFormat:
         from payload.bundle import read_header
         from payload.errors import PayloadError
         from payload.frames import FrameReader, verify_source
-        from payload.signing_key import load_public_key
+        from payload.root_files import is_root_file, trusted_by
         from payload.sources import FileSource
         from payload.trust import verify
 
         if arguments.key is None:
             hint = "Give the public key with --key root.pub; `unbrick info` shows what a bundle claims."
             raise BuildError(f"{file} is a bundle: it is only worth what its signature is", hint)
-        key = load_public_key(arguments.key)
+        is_root_file(arguments.key)  # a file that cannot be read is no verdict on the bundle
         source = FileSource(str(file.resolve()), file.name)
         try:
             header = read_header(source)
-            images = verify(header, key, None, 0, None).images
+            images = verify(header, trusted_by(arguments.key, header), None, None)[0].images
         except PayloadError as error:
             return _answer(self.name, False, f"not usable: {error}")
         readers = [FrameReader(source, len(header.raw), image.frames()) for image in images]

@@ -12,8 +12,14 @@
     │   └── PayloadFormatError          payload-format             not as docs/SPEC.md says
     ├── TrustError                      an intact bundle that this device must not take
     │   ├── PayloadUnsignedError        payload-unsigned           nobody signed it
-    │   ├── PayloadWrongKeyError        payload-wrong-key          signed, but not by our root key
-    │   ├── PayloadForgedError          payload-forged             claims our key, the signature lies
+    │   ├── PayloadWrongKeyError        payload-wrong-key          signed, but not by a key of ours
+    │   ├── PayloadForgedError          payload-forged             claims a key of ours, the signature lies
+    │   ├── PayloadKeyRevokedError      payload-key-revoked        signed by a key that counted once
+    │   ├── PayloadBelowThresholdError  payload-below-threshold    signed by too few of our keys
+    │   ├── PayloadExpiredError         payload-expired            from the network, and something newer is known
+    │   ├── PayloadRootRefusedError     payload-root-refused       its chain of roots has a gap or lacks signatures
+    │   ├── PayloadRootMismatchError    payload-root-mismatch      another root of the version that is known here
+    │   ├── PayloadRootExpiredError     payload-root-expired       from the network, and the root is too old for it
     │   ├── PayloadWrongCompatibleError payload-wrong-compatible   for another kind of device
     │   ├── PayloadBelowFloorError      payload-below-floor        older than what is allowed
     │   └── PayloadKernelMismatchError  payload-kernel-mismatch    for another kernel than runs
@@ -97,9 +103,45 @@ class PayloadWrongKeyError(TrustError):
 
 
 class PayloadForgedError(TrustError):
-    """It names our key, but the signature is not of these bytes."""
+    """It names a key of ours, but the signature is not of these bytes."""
 
     reason = "payload-forged"
+
+
+class PayloadKeyRevokedError(TrustError):
+    """It is signed by a key that an older root named and the known one does not."""
+
+    reason = "payload-key-revoked"
+
+
+class PayloadBelowThresholdError(TrustError):
+    """Fewer keys of ours have signed it than the root wants."""
+
+    reason = "payload-below-threshold"
+
+
+class PayloadExpiredError(TrustError):
+    """It expired before the newest signed time that is known, and it comes from the network."""
+
+    reason = "payload-expired"
+
+
+class PayloadRootRefusedError(TrustError):
+    """Its chain of roots does not lead on from the root that is known."""
+
+    reason = "payload-root-refused"
+
+
+class PayloadRootMismatchError(TrustError):
+    """Its chain has another root than ours of the version that is known."""
+
+    reason = "payload-root-mismatch"
+
+
+class PayloadRootExpiredError(TrustError):
+    """The root expired before the newest signed time that is known, and the bundle comes from the network."""
+
+    reason = "payload-root-expired"
 
 
 class PayloadWrongCompatibleError(TrustError):

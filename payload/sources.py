@@ -135,6 +135,20 @@ def candidates(
     return taken, refused
 
 
+def believed_still(
+    taken: Iterable[Candidate], believe: Believe
+) -> tuple[list[Candidate], list[tuple[Source, PayloadError]]]:
+    """Those of ``taken`` that are believed when asked again; and the others, with why."""
+    kept, refused = [], []
+    for candidate in taken:
+        try:
+            believe(candidate.header)
+            kept.append(candidate)
+        except PayloadError as error:
+            refused.append((candidate.source, error))
+    return kept, refused
+
+
 def order(
     found: Iterable[Candidate],
     *,

@@ -49,12 +49,14 @@ def rebuild(workshop: Workshop, record: Record) -> Result:
     if found is None:
         return event, reason, {}
     manifest = found[1]
+    trusted = workshop.keyring.fields()  # the chain in the slot's headers brings the root back
     fields = {
+        **trusted,
         "installed": image_of(manifest),
         # What is signed and in the slot counts as having run well: so its system state is doubted first.
         "confirmed": manifest.digest,
         "confirmed_version": manifest.version,
-        "floor": max(record.floor, manifest.version),
+        "floor": max(trusted["floor"], manifest.version),
     }
     return event, reason, fields
 
@@ -110,6 +112,7 @@ def reinstall(workshop: Workshop, record: Record) -> Result:
 def _write(workshop: Workshop, record: Record, candidates: list[Candidate], done: str, reason: int) -> Result:
     refusal = CODES["no-source"]
     workshop.of_no_use.clear()
+    record = workshop.keep_trust(record)
     for candidate in candidates:
         image = image_of(candidate.manifest)
         note(f"from {candidate.source.name}: version {candidate.manifest.version}")

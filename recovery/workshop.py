@@ -1,16 +1,17 @@
-"""What recovery's actions work on: the slot, its header copies, the sources, the pinned key.
+"""What recovery's actions work on: the slot, its header copies, the sources, the keys.
 
-Opens them once per boot. Decides nothing; every header that leaves it is signed by the pinned key.
+Opens them once per boot. Decides nothing; every header that leaves it is believed by the keyring.
 """
 
 from __future__ import annotations
 
 import os
 
-from payload import install, sources, trust
+from payload import install, sources
 from payload.errors import PayloadError
 from recovery.console import Progress, say
 from recovery.disks import open_region
+from recovery.keyring import Keyring
 from statemachine.reasons import CODES
 from statemachine.record import NO_DIGEST, Image, Record
 
@@ -30,7 +31,12 @@ class Workshop:
     """``alive`` tells PID 1 that work goes on; ``intend`` persists a record before an act."""
 
     def __init__(
-        self, config: dict[str, Any], disk: str, alive: Callable[[], None], intend: Callable[[Record], None]
+        self,
+        config: dict[str, Any],
+        disk: str,
+        keyring: Keyring,
+        alive: Callable[[], None],
+        intend: Callable[[Record], None],
     ) -> None:
         slot = config["slot"][SLOT_CLASS]["0"]
         self.config = config
@@ -42,22 +48,28 @@ class Workshop:
         self.payload = open_region(disk, config["payload"]["region"])
         self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
-        self.root_key = bytes.fromhex(config["keyring"]["root"])
+        self.keyring = keyring
 
-    def believe(self, header: Header) -> Manifest:
-        """The manifest of a header that this device may hold, whatever its version. Raises ``PayloadError``."""
-        return trust.verify(header, self.root_key, self.config["compatible"], 0, None)
+    def keep_trust(self, record: Record) -> Record:
+        """``record`` with what the keyring has learned, made durable before it is used.
+
+        Raises ``JournalUnwritable``.
+        """
+        kept = record.but(**self.keyring.fields())
+        if kept != record:
+            self.intend(kept)
+        return kept
 
     def slot_header(self, wanted: bytes = NO_DIGEST) -> tuple[Header, Manifest] | None:
         """The signed header that describes the slot: the one with digest ``wanted``, or any."""
         any_one = wanted == NO_DIGEST
-        found = install.read_slot_header(self.headers, self.believe, None if any_one else wanted)
+        found = install.read_slot_header(self.headers, self.keyring.believe, None if any_one else wanted)
         return found if found and (any_one or found[1].digest == wanted) else None
 
     def slot_headers(self) -> list[tuple[Header, Manifest]]:
         """Every signed header that a copy holds, each once; nothing is repaired."""
         found: dict[bytes, tuple[Header, Manifest]] = {}
-        for copy in install.read_slot_headers(self.headers, self.believe):
+        for copy in install.read_slot_headers(self.headers, self.keyring.believe):
             if not isinstance(copy, PayloadError):
                 found.setdefault(copy[1].digest, copy)
         return list(found.values())
@@ -69,11 +81,13 @@ class Workshop:
         The caller closes the sources with :meth:`close`.
         """
         found = [sources.RegionSource(self.payload, "payload region"), *self._plugged_in()]
-        taken, refused = sources.candidates(found, lambda header: self._installable(header, record.floor))
-        for source, error in refused:
+        taken, refused = sources.candidates(found, self._installable)
+        # A root that one source brings counts for all of them, for those before it, too.
+        taken, revoked = sources.believed_still(taken, self._installable)
+        for source, error in [*refused, *revoked]:
             self._tell(CODES[error.reason], f"{source.name}: {error}")
             source.close()
-        best = sources.order(taken, floor=record.floor, exclude_digests=record.tried)
+        best = sources.order(taken, floor=self.keyring.trusted.floor, exclude_digests=record.tried)
         for candidate in taken:
             if candidate not in best:
                 self._tell(CODES["payload-tried"], f"{candidate.source.name}: version {candidate.manifest.version}")
@@ -89,9 +103,9 @@ class Workshop:
         self.alive()
         return sources.scan(sources.DeviceMounter(), exclude_disks=(self.disk.rpartition("/")[2],))
 
-    def _installable(self, header: Header, floor: int) -> Manifest:
+    def _installable(self, header: Header) -> Manifest:
         """What may be installed here and now: it must be for the kernel that runs."""
-        return trust.verify(header, self.root_key, self.config["compatible"], floor, os.uname().release)
+        return self.keyring.installable(header, os.uname().release)
 
     def _tell(self, reason: int, text: str) -> None:
         """Why a source is refused, once: a resting device looks at the same sources again and again."""
