@@ -21,6 +21,7 @@ VERB_MODULES = (
     "initramfs.cli_build",
     "initramfs.cli_image",
     "initramfs.cli_payload",
+    "initramfs.cli_keys",
     "initramfs.cli_journal",
     "initramfs.cli_machine",
     "initramfs.cli_documents",

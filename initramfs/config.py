@@ -6,7 +6,7 @@ so that a misspelt one cannot silently become a default. What must hold between 
 order, overlap) is in :mod:`initramfs.layout`.
 
 Paths in the file are relative to the file's folder. Nothing here opens a disk, a sysroot or the
-network; :func:`load` reads the one file, :func:`root_public_key` the one key it names.
+network; :func:`load` reads the one file, :func:`pinned_root` the one key or file of roots it names.
 """
 
 from __future__ import annotations
@@ -221,10 +221,27 @@ def root_public_key(config: Config) -> bytes:
         raise config.source.error("keyring.root", str(error), hint) from error
 
 
+def pinned_root(config: Config) -> dict[str, str]:
+    """What the device pins: ``root``, a raw key in hexadecimal digits, or ``metadata``, the text of a root.
+
+    Raises:
+        ConfigError: the file is neither a key nor a file of roots that its own keys have signed.
+    """
+    from payload.errors import PayloadInputError
+    from payload.root_files import is_root_file, pinned_by
+
+    try:
+        if config.keyring.root.exists() and is_root_file(config.keyring.root):
+            return {"metadata": pinned_by(config.keyring.root, config.compatible).text.decode("ascii")}
+    except PayloadInputError as error:
+        raise config.source.error("keyring.root", str(error), "`unbrick key show` says what it lacks.") from error
+    return {"root": root_public_key(config).hex()}
+
+
 def device_config(config: Config) -> dict[str, Any]:
     """What the device needs to know: plain dicts, lists, texts and numbers; absent tables are None."""
     plain = {name: _plain(getattr(config, name)) for name in DEVICE_TABLES}
-    plain["keyring"] = {"root": root_public_key(config).hex()}
+    plain["keyring"] = pinned_root(config)
     return plain
 
 

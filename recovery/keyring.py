@@ -94,7 +94,7 @@ class Keyring:
 def pinned_root(config: dict[str, Any]) -> Root:
     """The root that the image was built with: a raw key that stands for both roles, or root metadata."""
     keyring = config["keyring"]
-    if keyring.get("metadata"):
+    if "metadata" in keyring:
         return decode_root(keyring["metadata"].encode("ascii"))
     return single_key_root(bytes.fromhex(keyring["root"]), config["compatible"])
 

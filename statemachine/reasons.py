@@ -44,7 +44,7 @@ REASONS = {
     307: ("frames-repaired", "The damaged frames are rewritten and read back.", "Nothing."),
     308: ("image-never-good", "The image is intact and fails.", "Nothing: another image is installed if one is here."),
     400: ("no-source", "No payload is here.", "Plug in a USB stick labelled UNBRICK with unbrick/os.ubk on it."),
-    401: ("payload-unsigned", "The payload has no signature.", "Sign it with `unbrick bundle`."),
+    401: ("payload-unsigned", "The payload has no signature.", "Sign it with `unbrick bundle sign`."),
     402: ("payload-wrong-key", "No signature of the payload is by a key of this device.", "Sign it with the device's key."),
     403: ("payload-corrupt", "The payload's content differs from what is signed.", "Copy the payload again."),
     404: ("payload-truncated", "The payload is cut short.", "Copy the payload again."),
