@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from initramfs.cli_registry import CONFIG, Option, Verb, position, show
 from initramfs.cli_secrets import (
     DETACHED_OPTIONS,
     PASSPHRASE_OPTIONS,
     SIGNING_KEYS,
-    day,
     expiry,
     imported,
     new_passphrase,
@@ -21,8 +20,6 @@ from initramfs.cli_secrets import (
 from initramfs.errors import BuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from payload.roots import Link, Root
 
 ROOT_DAYS = 5 * 365
@@ -103,7 +100,7 @@ def key_sign(arguments: Namespace) -> int:
     signed = (*chain, sign_link(newest, added))
     if added:
         save_roots(arguments.roots, signed)
-    show(arguments, _chain_facts(signed), _chain_lines(signed))
+    _show(arguments, signed)
     return 0
 
 
@@ -114,12 +111,18 @@ def key_show(arguments: Namespace) -> int:
 
     if is_root_file(arguments.file):
         chain = load_roots(arguments.file)
-        show(arguments, _chain_facts(chain), _chain_lines(chain))
+        _show(arguments, chain)
         return 0
     key = load_public_key(arguments.file)
     facts = {"type": "public-key", "public": key.hex(), "id": key_id(key).hex()}
     show(arguments, facts, [f"public key: {facts['public']}", f"key id:     {facts['id']}"])
     return 0
+
+
+def _show(arguments: Namespace, chain: tuple[Link, ...], before: Root | None = None) -> None:
+    from initramfs.root_report import chain_facts, chain_lines
+
+    show(arguments, chain_facts(chain, before), chain_lines(chain, before))
 
 
 def _newest(arguments: Namespace) -> tuple[tuple[Link, ...], Root]:
@@ -197,52 +200,8 @@ def _publish(arguments: Namespace, chain: tuple[Link, ...], before: Root | None,
         raise BuildError("a --key is no root key, old or new", "Root keys sign roots; bundle keys sign bundles.")
     signed = (*chain, Link(root.version, root.text, signatures))
     save_roots(arguments.roots, signed)
-    show(arguments, _chain_facts(signed, before), _chain_lines(signed, before))
+    _show(arguments, signed, before)
     return 0
-
-
-def _missing(chain: tuple[Link, ...], index: int, before: Root | None) -> int:
-    """How many signatures the root at ``index`` lacks, by its own count or the one before's."""
-    from payload.roots import decode_root, root_message
-    from payload.signatures import signers
-
-    link = chain[index]
-    judges = [decode_root(link.text), *([decode_root(chain[index - 1].text)] if index else [before] if before else [])]
-    lacking = [
-        judge.root_threshold - signers(link.signatures, judge.root_keys, root_message(link.text))[1]
-        for judge in judges
-        if judge is not None
-    ]
-    return max(0, *lacking)
-
-
-def _chain_facts(chain: tuple[Link, ...], before: Root | None = None) -> dict[str, Any]:
-    import json
-
-    from payload.roots import decode_root
-    from payload.signatures import key_id
-
-    roots = []
-    for index, link in enumerate(chain):
-        root = decode_root(link.text)
-        facts = json.loads(root.text) | {
-            "digest": root.digest.hex(),
-            "signed-by": [name.hex() for name, _signature in link.signatures],
-            "signatures-missing": _missing(chain, index, before),
-            "key-ids": {key.hex(): key_id(key).hex() for key in {*root.root_keys, *root.bundle_keys}},
-        }
-        roots.append(facts)
-    return {"type": "roots", "roots": roots}
-
-
-def _chain_lines(chain: tuple[Link, ...], before: Root | None = None) -> Iterable[str]:
-    for root in _chain_facts(chain, before)["roots"]:
-        yield f"root {root['version']} for {root['compatible']}, floor {root['floor']}, digest {root['digest'][:16]}"
-        yield f"  signed {day(root['signed-at'])}, expires {day(root['expires-at'])}"
-        for role in ("root", "bundle"):
-            yield f"  {root[f'{role}-threshold']} of these sign {role}s: {', '.join(root[f'{role}-keys'])}"
-        missing = root["signatures-missing"]
-        yield f"  {missing} signatures are missing: `unbrick key sign`" if missing else "  signed by enough keys"
 
 
 _ROOTS = position("roots", "the file of roots")

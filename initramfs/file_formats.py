@@ -161,6 +161,38 @@ class BundleFormat:
         return _answer(self.name, True, f"an intact bundle, signed by {arguments.key}, {frames} frames")
 
 
+class RootsFormat:
+    """A file of roots. Whether it leads on from what a device pins needs the key; that it hangs together does not."""
+
+    name = "roots"
+
+    def matches(self, first: bytes) -> bool:
+        from payload.root_files import ROOTS_MAGIC
+
+        return first.startswith(ROOTS_MAGIC)
+
+    def info(self, file: Path, _arguments: Namespace) -> dict[str, Any]:
+        from initramfs.root_report import chain_facts
+        from payload.root_files import load_roots
+
+        return chain_facts(load_roots(file))
+
+    def verify(self, file: Path, arguments: Namespace) -> dict[str, Any]:
+        from payload.errors import PayloadError
+        from payload.root_files import known_after, load_roots, pinned_by
+        from payload.roots import check_first
+
+        try:
+            chain = load_roots(file)
+            first = check_first(chain[0])
+            pinned = pinned_by(arguments.key, first.compatible) if arguments.key else first
+            root = known_after(pinned, chain)
+        except PayloadError as error:
+            return _answer(self.name, False, f"not usable: {error}")
+        by = arguments.key or f"its own root {first.version} (no --key)"
+        return _answer(self.name, True, f"{len(chain)} roots, the newest is {root.version}, followed from {by}")
+
+
 class JournalFormat:
     """One dumped copy of a journal, or several behind each other."""
 
@@ -184,4 +216,4 @@ class JournalFormat:
         return _answer(self.name, intact, f"{facts['verdict']}: {facts['records']} records", journal=facts)
 
 
-FORMATS: tuple[Format, ...] = (BundleFormat(), JournalFormat(), ImageFormat())
+FORMATS: tuple[Format, ...] = (BundleFormat(), RootsFormat(), JournalFormat(), ImageFormat())

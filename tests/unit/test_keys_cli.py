@@ -285,6 +285,22 @@ class descriptor:  # noqa: N801 - reads as a function
         os.close(self.reading)
 
 
+def test_a_file_of_roots_is_shown_and_verified_as_any_file(desk: Desk, device: Keyring) -> None:
+    assert device.trusted.root.version == 1
+    desk.run("key", "rotate", "device.roots", "--key", "alice.key")
+    shown = json.loads(desk.run("info", "device.roots", "--json")[0])
+    assert [root["version"] for root in shown["roots"]] == [1, 2]
+    out, _err = desk.run("verify", "device.roots", code=1)
+    assert "root 2 has 1 of the 2 signatures" in out
+    desk.run("key", "sign", "device.roots", "--key", "carol.key")
+    out, _err = desk.run("verify", "device.roots")
+    assert "2 roots, the newest is 2" in out
+    desk.run("key", "rotate", "chain.roots", "-c", "device.toml", "--from", "build.pub", "--key", "build.key")
+    assert "followed from" in desk.run("verify", "chain.roots", "--key", "build.pub")[0]
+    out, _err = desk.run("verify", "chain.roots", "--key", "alice.pub", code=1)
+    assert "signatures that the one before must give" in out
+
+
 def test_a_public_key_is_shown(desk: Desk) -> None:
     shown = json.loads(desk.run("key", "show", "alice.pub", "--json")[0])
     assert bytes.fromhex(shown["public"]) == load_public_key(desk.folder / "alice.pub")
