@@ -20,10 +20,9 @@ from initramfs.cli_secrets import (
 from initramfs.errors import BuildError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     from initramfs.config import Config
     from payload.roots import Link
+    from payload.signing_key import SigningKey
 
 BUNDLE_DAYS = 365
 ROOTS = Option(("--roots",), "the file of roots: the chain that it carries", kind=Path, metavar="FILE")
@@ -118,7 +117,7 @@ def bundle_sign(arguments: Namespace) -> int:
     return 0
 
 
-def _signers_told(device: Config, roots: tuple[Link, ...], keys: list[Ed25519PrivateKey]) -> list[str]:
+def _signers_told(device: Config, roots: tuple[Link, ...], keys: list[SigningKey]) -> list[str]:
     """What devices of this configuration will say to these signatures; nothing where what they pin is not here.
 
     Raises:

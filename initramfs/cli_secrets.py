@@ -15,21 +15,22 @@ from typing import TYPE_CHECKING
 
 from initramfs.cli_registry import Option
 from initramfs.errors import BuildError
+from initramfs.pkcs11 import SCHEME
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    from payload.signing_key import Passphrase
+    from payload.signing_key import Passphrase, SigningKey
 
 PASSPHRASE_BYTES_MAX = 1024
 DAY_SECONDS = 86_400
 NEVER = "never"
 
 PASSPHRASE_OPTIONS = (
-    Option(("--passphrase-env",), "the environment variable that holds the keys' passphrase", metavar="NAME"),
+    Option(("--passphrase-env",), "the environment variable with the keys' passphrase or PIN", metavar="NAME"),
     Option(("--passphrase-fd",), "a file descriptor to read it from, a line a key", kind=int, metavar="N"),
 )
-SIGNING_KEYS = Option(("--key",), "a private key to sign with", kind=Path, metavar="FILE", many=True)
+SIGNING_KEYS = Option(
+    ("--key",), "a private key to sign with: a file, or pkcs11:token=…;object=…", kind=Path, metavar="FILE", many=True
+)
 DETACHED_OPTIONS = (
     Option(("--export-message",), "write what is to be signed, for another machine", kind=Path, metavar="FILE"),
     Option(("--import-signature",), "64 bytes that were signed there", kind=Path, metavar="FILE"),
@@ -37,12 +38,22 @@ DETACHED_OPTIONS = (
 )
 
 
-def signing_keys(arguments: Namespace) -> list[Ed25519PrivateKey]:
-    """The private keys of ``--key``. Raises ``BuildError`` and ``PayloadInputError``."""
+def signing_keys(arguments: Namespace) -> list[SigningKey]:
+    """The private keys of ``--key``, in files or in tokens. Raises ``BuildError`` and ``PayloadInputError``."""
+    ask = passphrase_source(arguments)
+    return [_token_key(str(key), ask) if str(key).startswith(SCHEME) else _file_key(key, ask) for key in arguments.key]
+
+
+def _token_key(uri: str, ask: Passphrase) -> SigningKey:
+    from initramfs.pkcs11 import TokenKey
+
+    return TokenKey(uri, ask(Path(uri)))
+
+
+def _file_key(path: Path, ask: Passphrase) -> SigningKey:
     from payload.signing_key import load_signing_key
 
-    ask = passphrase_source(arguments)
-    return [load_signing_key(path, ask) for path in arguments.key]
+    return load_signing_key(path, ask)
 
 
 def passphrase_source(arguments: Namespace) -> Passphrase:

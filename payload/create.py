@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import zstandard
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from payload.bundle import encode_header, header_length
 from payload.digest import DIGEST_BYTES, digest
@@ -26,7 +25,7 @@ from payload.frames import silent
 from payload.manifest import Image, Manifest, decode, encode
 from payload.roots import encode_chain
 from payload.signatures import SIGNATURE_ENTRY_BYTES
-from payload.signing_key import sign
+from payload.signing_key import SigningKey, sign
 from payload.strict_json import TIME_MAX
 from payload.table import (
     ENTRY,
@@ -89,11 +88,11 @@ class Created:
 
 def create(
     bundle: BundleInput,
-    signing_key: Ed25519PrivateKey,
+    signing_key: SigningKey,
     output: Path,
     progress: Progress = silent,
     *,
-    cosigners: Sequence[Ed25519PrivateKey] = (),
+    cosigners: Sequence[SigningKey] = (),
     roots: Sequence[Link] = (),
 ) -> Created:
     """Write the bundle to ``output``, signed by ``signing_key`` and ``cosigners``, with the chain of ``roots``.
@@ -113,7 +112,7 @@ class _Writer:
     def __init__(
         self,
         bundle: BundleInput,
-        signing_keys: Sequence[Ed25519PrivateKey],
+        signing_keys: Sequence[SigningKey],
         roots: Sequence[Link],
         progress: Progress,
     ) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from payload.codec import PUBLIC_KEY_BYTES
 from payload.durable import atomic_replace
@@ -23,6 +24,15 @@ from payload.trust import signed_message
 
 KEY_FILE_BYTES_MAX = 16 << 10
 ENCRYPTED_MARK = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+
+
+class SigningKey(Protocol):
+    """What signs: a key in memory, or one that stays in a token (``initramfs.pkcs11``)."""
+
+    def sign(self, data: bytes, /) -> bytes: ...
+
+    def public_key(self) -> Ed25519PublicKey: ...
+
 
 # asked only where a passphrase is needed, with the key's file
 Passphrase = Callable[[Path], bytes]
@@ -80,22 +90,22 @@ def load_public_key(path: Path) -> bytes:
     return key
 
 
-def public_bytes(key: Ed25519PrivateKey) -> bytes:
+def public_bytes(key: SigningKey) -> bytes:
     """The 32 bytes of the public half of ``key``."""
     return key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
-def sign(key: Ed25519PrivateKey, manifest_bytes: bytes) -> tuple[bytes, bytes]:
+def sign(key: SigningKey, manifest_bytes: bytes) -> tuple[bytes, bytes]:
     """Key id and signature of a manifest, as a header lists them."""
     return sign_message(key, signed_message(manifest_bytes))
 
 
-def sign_root(key: Ed25519PrivateKey, text: bytes) -> tuple[bytes, bytes]:
+def sign_root(key: SigningKey, text: bytes) -> tuple[bytes, bytes]:
     """Key id and signature of a root, as a chain lists them."""
     return sign_message(key, root_message(text))
 
 
-def sign_message(key: Ed25519PrivateKey, message: bytes) -> tuple[bytes, bytes]:
+def sign_message(key: SigningKey, message: bytes) -> tuple[bytes, bytes]:
     """Key id and signature of a message that already begins with its purpose."""
     return key_id(public_bytes(key)), key.sign(message)
 
