@@ -1,6 +1,6 @@
 """A second reader of bundles, written from docs/SPEC.md ("The bundle") alone: nothing of `payload` is imported here.
 
-`images` says what a device would do with the bytes of a bundle: it gives the images, or raises RefusedError. It
+`taken` says what a device would do with the bytes of a bundle: it gives the images, or raises RefusedError. It
 holds everything in memory, knows no journal, and does not read the delta part: the plain frames are always there.
 """
 
@@ -59,6 +59,10 @@ def is_name(value: object) -> bool:
     return is_text(value) and set(str(value)) <= NAME
 
 
+def is_path(value: object) -> bool:
+    return is_text(value) and str(value).isascii() and str(value)[0] == "/" and ".." not in str(value).split("/")
+
+
 def is_hex(value: object) -> bool:
     return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
 
@@ -75,11 +79,11 @@ IMAGE: Fields = {
     "slot-class": is_name,
     "kind": is_one_of("immutable", "read-write"),
     "filesystem": is_one_of("squashfs", "erofs", "ext4"),
-    "size": is_integer(0, 2**50, 4096),
+    "size": is_integer(4096, 2**50, 4096),
     "frame-size": is_integer(4096, 4 << 20, 4096),
     "table-digest": is_hex,
     "watchdog-owner": is_one_of("none", "systemd"),
-    "init": lambda value: is_text(value) and str(value)[0] == "/" and ".." not in str(value).split("/"),
+    "init": is_path,
 }
 TIMES: Fields = {"signed-at": is_integer(0, LAST_SECOND), "expires-at": is_integer(0, LAST_SECOND)}
 MANIFEST: Fields = TIMES | {
@@ -112,6 +116,7 @@ def fields(value: object, rules: Fields) -> dict[str, Any]:
 
 
 def parsed(data: bytes, rules: Fields) -> dict[str, Any]:
+    require(data.count(b"{") + data.count(b"[") <= 64)
     try:
         value = json.loads(data.decode("ascii"))
         require(encode(value) == data)
@@ -206,7 +211,8 @@ def pinned(device: Device) -> Known:
     root = parsed_root(text)
     require(version == root["version"] == 1 and root["compatible"] == device.compatible)
     check_signed(root["root-keys"], root["root-threshold"], entries, b"unbrick root 1\n" + text)
-    return followed(Known(text, 0, 0), device.pinned[8:])
+    newest = parsed_root(followed(Known(text, 0, 0), device.pinned[8:]).text)
+    return Known(encode(newest), newest["floor"], newest["signed-at"])
 
 
 def plain_frame(stored: bytes, kind: int, length: int) -> bytes:
@@ -234,7 +240,9 @@ def image_of(image: dict[str, Any], table: bytes, data: bytes) -> bytes:
     return b"".join(plain)
 
 
-def checked_manifest(device: Device, known: Known, manifest_text: bytes, entries: list[bytes]) -> dict[str, Any]:
+def checked(
+    device: Device, known: Known, manifest_text: bytes, entries: list[bytes]
+) -> tuple[list[dict[str, Any]], Known]:
     root = parsed_root(known.text)
     message = b"unbrick bundle manifest 1\n" + manifest_text
     check_signed(root["bundle-keys"], root["bundle-threshold"], entries, message)
@@ -243,13 +251,13 @@ def checked_manifest(device: Device, known: Known, manifest_text: bytes, entries
     require(len({image["slot-class"] for image in images}) == len(images))
     require(manifest["compatible"] == device.compatible and manifest["version"] >= known.floor)
     require(device.kernel_release in (None, manifest["kernel-release"]))
-    now = known.raised(0, manifest["signed-at"]).clock_floor
-    require(not device.network or min(root["expires-at"], manifest["expires-at"]) >= now)
-    return manifest
+    known = known.raised(0, manifest["signed-at"])
+    require(not device.network or min(root["expires-at"], manifest["expires-at"]) >= known.clock_floor)
+    return images, known
 
 
-def images(bundle: bytes, device: Device) -> dict[str, bytes]:
-    """The images of a bundle by slot class, every frame verified. Raises: RefusedError."""
+def taken(bundle: bytes, device: Device) -> tuple[dict[str, bytes], Known]:
+    """The images of a bundle by slot class, every frame verified, and what is known then. Raises: RefusedError."""
     require(len(bundle) >= 64)
     magic, sealed, form, *lengths, reserved = struct.unpack_from("<8s32sIIIIII", bundle)
     bounds = (65_536, 16 * 96, 98_688, 16 << 20)
@@ -263,11 +271,12 @@ def images(bundle: bytes, device: Device) -> dict[str, bytes]:
         at += length
     manifest_text, signatures, chain, tables = parts
     begin = pinned(device).raised(device.floor, device.clock_floor)
-    manifest = checked_manifest(device, followed(begin, chain), manifest_text, cut_entries(signatures))
+    images, known = checked(device, followed(begin, chain), manifest_text, cut_entries(signatures))
     found: dict[str, bytes] = {}
-    for image in manifest["images"]:
+    for image in images:
         rows = -(-image["size"] // image["frame-size"]) * 48
+        require(len(tables) >= rows)
         found[image["slot-class"]] = image_of(image, tables[:rows], bundle[len(header) :])
         tables = tables[rows:]
     require(not tables)
-    return found
+    return found, known
