@@ -22,7 +22,6 @@ from payload.frames import FrameReader, silent, verify_source
 from payload.manifest import Image, Manifest, decode, encode
 from payload.root_files import pinned_by
 from payload.roots import Link, decode_root
-from payload.signatures import key_id
 from payload.sources import FileSource
 from payload.table import RAW, ZERO, ZSTD, FrameTable
 from payload.trust import Trusted, attach_tables, verify
@@ -99,22 +98,13 @@ def _claimed_image(image: Image) -> dict[str, Any]:
 
 
 def _claimed_root(link: Link) -> dict[str, Any]:
+    """The fields of the root as `unbrick key show` has them; of one that cannot be read, its place in the chain."""
     signed_by = [name.hex() for name, _signature in link.signatures]
     try:
-        root = decode_root(link.text)
+        said = json.loads(decode_root(link.text).text)
     except BundleError as error:
-        return {"version": link.version, "signed_by": signed_by, "unreadable": str(error)}
-    return {
-        "version": link.version,
-        "signed_by": signed_by,
-        "root_keys": [key_id(key).hex() for key in root.root_keys],
-        "root_threshold": root.root_threshold,
-        "bundle_keys": [key_id(key).hex() for key in root.bundle_keys],
-        "bundle_threshold": root.bundle_threshold,
-        "floor": root.floor,
-        "signed_at": root.signed_at,
-        "expires_at": root.expires_at,
-    }
+        said = {"unreadable": str(error)}
+    return {**said, "version": link.version, "signed-by": signed_by}
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,9 @@ def _root_line(root: dict[str, Any]) -> str:
     if "unreadable" in root:
         return f"  root {root['version']:<5} {root['unreadable']}"
     return (
-        f"  root {root['version']:<5} {root['bundle_threshold']} of {len(root['bundle_keys'])} keys sign bundles, "
-        f"{root['root_threshold']} of {len(root['root_keys'])} sign roots; floor {root['floor']}, "
-        f"expires {day(root['expires_at'])}, {len(root['signed_by'])} signatures"
+        f"  root {root['version']:<5} {root['bundle-threshold']} of {len(root['bundle-keys'])} keys sign bundles, "
+        f"{root['root-threshold']} of {len(root['root-keys'])} sign roots; floor {root['floor']}, "
+        f"expires {day(root['expires-at'])}, {len(root['signed-by'])} signatures"
     )
 
 

@@ -125,7 +125,7 @@ class BundleFormat:
 
 
 class RootsFormat:
-    """A file of roots. Whether it leads on from what a device pins needs the key; that it hangs together does not."""
+    """A file of roots. Whether it leads on from what a device pins needs --root; that it hangs together does not."""
 
     name = "roots"
 
@@ -148,11 +148,11 @@ class RootsFormat:
         try:
             chain = load_roots(file)
             first = check_first(chain[0])
-            pinned = pinned_by(arguments.key, first.compatible) if arguments.key else first
+            pinned = pinned_by(arguments.root, first.compatible) if arguments.root else first
             root = known_after(pinned, chain)
         except PayloadError as error:
             return _answer(self.name, False, f"not usable: {error}")
-        by = arguments.key or f"its own root {first.version} (no --key)"
+        by = arguments.root or f"its own root {first.version} (no --root)"
         return _answer(self.name, True, f"{len(chain)} roots, the newest is {root.version}, followed from {by}")
 
 

@@ -140,7 +140,7 @@ def test_info_shows_the_roots_that_a_bundle_carries(desk: Desk) -> None:
     desk.run("bundle create --version 2 --kernel-release 6.1.0 --image rootfs.squashfs --key build.key"
              " --roots device.roots -o os.ubk")  # fmt: skip
     root = desk.facts("bundle info os.ubk")["roots"][0]
-    assert (root["version"], root["root_threshold"], len(root["root_keys"]), len(root["signed_by"])) == (1, 2, 2, 2)
+    assert (root["version"], root["root-threshold"], len(root["root-keys"]), len(root["signed-by"])) == (1, 2, 2, 2)
     assert "root 1     1 of 1 keys sign bundles, 2 of 2 sign roots" in desk.run("bundle info os.ubk")[0]
     assert desk.facts("bundle verify os.ubk --root device.roots")["root"] == 1
 
