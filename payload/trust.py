@@ -132,7 +132,8 @@ def verify(
     trusted = follow(header, trusted)
     if digest(header.manifest_bytes) not in remembered:
         _check_signatures(header, trusted)
-    manifest = _manifest(header)
+    manifest = decode(header.manifest_bytes)
+    attach_tables(manifest, header.tables)
     if compatible is not None and manifest.compatible != compatible:
         raise PayloadWrongCompatibleError(f"the bundle is for {manifest.compatible!r}, this device is {compatible!r}")
     if manifest.version < trusted.floor and not any_version:
@@ -172,16 +173,15 @@ def _check_not_expired(manifest: Manifest, trusted: Trusted) -> None:
         raise PayloadExpiredError(f"version {manifest.version} has expired; something newer was signed since")
 
 
-def _manifest(header: Header) -> Manifest:
-    manifest = decode(header.manifest_bytes)
+def attach_tables(manifest: Manifest, tables: bytes) -> None:
+    """Give each image its frame table, compared with the digest in the manifest. Raises ``BundleError``."""
     start = 0
     for image in manifest.images:
         end = start + frame_count(image.size, image.frame_size) * ENTRY.size
-        image.table = _verified_table(image, header.tables[start:end])
+        image.table = _verified_table(image, tables[start:end])
         start = end
-    if start != len(header.tables):
+    if start != len(tables):
         raise PayloadFormatError("the header has more frame tables than the manifest has images")
-    return manifest
 
 
 def _verified_table(image: Image, entries: bytes) -> FrameTable:
