@@ -112,8 +112,8 @@ def reinstall(workshop: Workshop, record: Record) -> Result:
 def _write(workshop: Workshop, record: Record, candidates: list[Candidate], done: str, reason: int) -> Result:
     refusal = CODES["no-source"]
     workshop.of_no_use.clear()
-    record = workshop.keep_trust(record)
     for candidate in candidates:
+        record = workshop.keep_trust(record)
         image = image_of(candidate.manifest)
         note(f"from {candidate.source.name}: version {candidate.manifest.version}")
         if done == "image_written" and record.target != image:
@@ -139,6 +139,7 @@ def _write(workshop: Workshop, record: Record, candidates: list[Candidate], done
             return "write_failed", CODES["slot-write-failed"], {}
         note(f"{report.frames_written} frames written")
         return done, reason, {"frames_written": report.frames_written, "target": record.target}
+    workshop.keep_trust(record)  # what a refused source has revoked stays revoked
     return "source_missing", refusal, {}
 
 

@@ -13,7 +13,6 @@ from recovery.console import note, say
 from recovery.device_journal import DeviceJournal
 from recovery.engine import Engine
 from recovery.hand_over import BootFailedError, mount_root
-from recovery.keyring import Keyring
 from recovery.supervisor import Supervisor
 from recovery.workshop import Workshop
 from statemachine.reasons import CODES
@@ -40,7 +39,7 @@ class Conductor:
         self._journal = journal
         self._record = record
         self._engine = Engine(config["boot_attempts"])
-        self._workshop = Workshop(config, disk, Keyring(config, record), supervisor.progress, self._intend)
+        self._workshop = Workshop(config, disk, supervisor.progress, self._intend)
 
     def run(self, action: str) -> None:
         """Do ``action`` and whatever follows from it. Returns only when the process ends."""
@@ -61,7 +60,7 @@ class Conductor:
     def _perform(self, action: str) -> actions.Result:
         if action in ("boot", "boot_pristine"):
             return self._boot(pristine=action == "boot_pristine")
-        self._workshop.keyring.recall(self._record)
+        self._workshop.recall(self._record)
         try:
             return actions.ACTIONS[action](self._workshop, self._record)
         except JournalUnwritable:

@@ -28,15 +28,13 @@ TOLD_MAX = 256
 
 
 class Workshop:
-    """``alive`` tells PID 1 that work goes on; ``intend`` persists a record before an act."""
+    """``alive`` tells PID 1 that work goes on; ``intend`` persists a record before an act.
+
+    :meth:`recall` comes before anything that asks whom to believe.
+    """
 
     def __init__(
-        self,
-        config: dict[str, Any],
-        disk: str,
-        keyring: Keyring,
-        alive: Callable[[], None],
-        intend: Callable[[Record], None],
+        self, config: dict[str, Any], disk: str, alive: Callable[[], None], intend: Callable[[Record], None]
     ) -> None:
         slot = config["slot"][SLOT_CLASS]["0"]
         self.config = config
@@ -48,7 +46,23 @@ class Workshop:
         self.payload = open_region(disk, config["payload"]["region"])
         self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
-        self.keyring = keyring
+        self._keyring: Keyring | None = None
+
+    def recall(self, record: Record) -> None:
+        """Believe what ``record``, the journal's newest, says of roots and floors, and what was learned since."""
+        if self._keyring is None:
+            self._keyring = Keyring(self.config, record)
+        else:
+            self._keyring.recall(record)
+
+    @property
+    def keyring(self) -> Keyring:
+        assert self._keyring is not None, "the record was not recalled"
+        return self._keyring
+
+    def believe(self, header: Header) -> Manifest:
+        """The manifest of a header that this device may hold, whatever its version. Raises ``PayloadError``."""
+        return self.keyring.believe(header)
 
     def keep_trust(self, record: Record) -> Record:
         """``record`` with what the keyring has learned, made durable before it is used.
@@ -63,13 +77,13 @@ class Workshop:
     def slot_header(self, wanted: bytes = NO_DIGEST) -> tuple[Header, Manifest] | None:
         """The signed header that describes the slot: the one with digest ``wanted``, or any."""
         any_one = wanted == NO_DIGEST
-        found = install.read_slot_header(self.headers, self.keyring.believe, None if any_one else wanted)
+        found = install.read_slot_header(self.headers, self.believe, None if any_one else wanted)
         return found if found and (any_one or found[1].digest == wanted) else None
 
     def slot_headers(self) -> list[tuple[Header, Manifest]]:
         """Every signed header that a copy holds, each once; nothing is repaired."""
         found: dict[bytes, tuple[Header, Manifest]] = {}
-        for copy in install.read_slot_headers(self.headers, self.keyring.believe):
+        for copy in install.read_slot_headers(self.headers, self.believe):
             if not isinstance(copy, PayloadError):
                 found.setdefault(copy[1].digest, copy)
         return list(found.values())

@@ -138,12 +138,11 @@ def boot(storage: Storage) -> Record:
         record, action = step(journal.record, event, ATTEMPTS, reason=reason)
         if not journal.try_persist(record):
             return record
-        keys = Keyring(CONFIG, record)
-        site = Workshop(CONFIG, "disk", keys, lambda: None, journal.persist)
+        site = Workshop(CONFIG, "disk", lambda: None, journal.persist)
         for _ in range(STEPS_MAX):
             if action not in actions.ACTIONS or action == "rest":
                 return journal.record
-            keys.recall(journal.record)
+            site.recall(journal.record)
             try:
                 event, reason, fields = actions.ACTIONS[action](site, journal.record)
             except JournalUnwritable:
