@@ -187,6 +187,6 @@ def test_name_servers_of_a_lease_are_addresses_or_nothing() -> None:
 
 
 def test_every_failure_has_a_reason_with_advice() -> None:
-    kinds = [FetchError, *FetchError.__subclasses__()]
+    kinds: list[type[FetchError]] = [FetchError, *FetchError.__subclasses__()]
     assert len(kinds) >= 9
     assert all(kind.reason in CODES for kind in kinds)
