@@ -127,7 +127,6 @@ def test_a_download_that_got_somewhere_makes_the_next_pause_short(tmp_path: Path
         source.close()
 
 
-
 def test_a_boot_server_names_a_url() -> None:
     line = b"console=ttyS0 unbrick.url=http://a/os.ubk quiet unbrick.url=http://b/ unbrick.urls=x \xff"
     assert urls_on_command_line(line) == ["http://a/os.ubk", "http://b/"]
