@@ -7,7 +7,6 @@ every cut loses all that was not flushed: the worst that a disk may do to the by
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
 
