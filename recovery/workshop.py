@@ -47,7 +47,21 @@ class Workshop:
         self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
         self.root_key = bytes.fromhex(config["keyring"]["root"])
-        self.network = _network(config, alive, self._tell)
+        self._network: Network | None = None
+
+    @property
+    def network(self) -> Network | None:
+        """The network of this device, if it has one. Nothing of it is imported before somebody asks."""
+        if self._network is None and self.config.get("network"):
+            from recovery.network import Network
+
+            self._network = Network(self.config["network"], self.alive, self._tell)
+        return self._network
+
+    def leave(self) -> None:
+        """Give back what the OS must not find in use."""
+        if self._network is not None:
+            self._network.down()
 
     def believe(self, header: Header) -> Manifest:
         """The manifest of a header that this device may hold, whatever its version. Raises ``PayloadError``."""
@@ -105,7 +119,7 @@ class Workshop:
 
     def is_remote(self, candidate: sources.Candidate) -> bool:
         """Whether it comes over the network: it may end at any time, and it cannot be looked at for nothing."""
-        return self.network is not None and self.network.is_source(candidate.source)
+        return self._network is not None and self._network.is_source(candidate.source)
 
     def may_come_back(self, candidate: sources.Candidate, error: PayloadError) -> bool:
         """Whether only the way to it failed: then the same source is worth another try after a pause."""
@@ -113,12 +127,14 @@ class Workshop:
 
     def why_nothing_came(self, refusal: int) -> int:
         """``refusal``, or the network's reason where nothing else was to be had."""
-        return (self.network.reason or refusal) if self.network and refusal == CODES["no-source"] else refusal
+        if self._network is None or refusal != CODES["no-source"]:
+            return refusal
+        return self._network.reason or refusal
 
     def note_received(self, candidates: Sequence[sources.Candidate]) -> None:
         """Say what came over the network, and let the next pause be short where that was something."""
-        if self.network:
-            self.network.note_received([one.source for one in candidates])
+        if self._network:
+            self._network.note_received([one.source for one in candidates])
 
     @staticmethod
     def close(candidates: Sequence[sources.Candidate]) -> None:
@@ -151,15 +167,6 @@ class Workshop:
             shown.setdefault(activity, Progress(activity, self.alive))(done, total)
 
         return show
-
-
-def _network(config: dict[str, Any], alive: Callable[[], None], tell: Callable[[int, str], None]) -> Network | None:
-    """The network of this device; imported only where it has one."""
-    if not config.get("network"):
-        return None
-    from recovery.network import Network
-
-    return Network(config["network"], alive, tell)
 
 
 def _was_changed_on_its_way(source: HttpSource, error: PayloadError) -> bool:
