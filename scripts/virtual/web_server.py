@@ -28,7 +28,9 @@ START_SECONDS = 10.0
 STOP_SECONDS = 10.0
 # What the kernel here takes off the server before the guest has it; part of what a power cut may lose.
 SEND_BUFFER_BYTES = 64 << 10
+# This host, as the guest of an emulator with user networking reaches it.
 GUEST_HOST = "10.0.2.2"
+GUEST_HOST_IPV6 = "[fec0::2]"
 
 CONFIGURATION = """\
 daemon off;
@@ -46,6 +48,7 @@ http {{
   scgi_temp_path {folder}/temporary;
   server {{
     listen 127.0.0.1:{port} sndbuf={send_buffer};
+    listen [::1]:{port} sndbuf={send_buffer};
     root {folder}/files;
     location /rangeless/ {{ max_ranges 0; alias {folder}/files/; }}
     location /dripping/ {{ limit_rate 1; alias {folder}/files/; }}
@@ -92,9 +95,9 @@ class WebServer:
     ) -> None:
         self.stop()
 
-    def url(self, path: str = "os.ubk") -> str:
-        """As the guest of an emulator with user networking reaches it."""
-        return f"http://{GUEST_HOST}:{self.port}/{path}"
+    def url(self, path: str = "os.ubk", host: str = GUEST_HOST) -> str:
+        """Where a guest finds it."""
+        return f"http://{host}:{self.port}/{path}"
 
     def start(self) -> None:
         """Raises: SetupError."""

@@ -20,7 +20,7 @@ from qemu.machine import Machine
 from qemu.pytest_plugin import MachineFactory
 from scripts.virtual.kit import CACHE, Kit, make_kit
 from scripts.virtual.layout import Device as DeviceOptions
-from scripts.virtual.web_server import GUEST_HOST, SEND_BUFFER_BYTES, WebServer
+from scripts.virtual.web_server import GUEST_HOST, GUEST_HOST_IPV6, SEND_BUFFER_BYTES, WebServer
 from tests.boot.conftest import FOLDER
 from tests.boot.device import LOOKED_AT_SECONDS, change_byte, shown
 from tests.boot.download import Connected, large_bundle
@@ -176,6 +176,12 @@ def test_a_cable_that_is_pulled_and_plugged_in_again(large: Connected, tmp_path:
         large.until_confirmed(guest)
         assert large.is_whole()
     assert web.sent_bytes <= large.bundle.stat().st_size + START_BYTES + 2 * (FRAME_BYTES_DEFAULT + IN_FLIGHT_BYTES)
+
+
+@pytest.mark.long
+def test_an_ipv6_net_where_routers_give_the_address(bare: Connected, web: WebServer) -> None:
+    bare.until_confirmed(bare.start(web.url(host=GUEST_HOST_IPV6), network_options="ipv4=off"))
+    assert bare.is_whole()
 
 
 @pytest.mark.long
