@@ -145,10 +145,16 @@ def _write(workshop: Workshop, record: Record, candidates: Iterable[Candidate], 
 def _may_stream(workshop: Workshop, record: Record, candidate: Candidate) -> bool:
     """Whether frames may go into the slot before all of them are known to come (G4).
 
-    They may where the content was proven broken, and for a download that is the rule: it could not be kept
+    They may where the content is proven broken, and for a download that is the rule: it could not be kept
     anywhere. Only a slot that waits for another kernel may be as good as ever: there, all is first looked at.
     """
-    return workshop.is_remote(candidate) and record.reason != CODES["kernel-mismatch"]
+    if not workshop.is_remote(candidate):
+        return False
+    found = workshop.slot_header(record.installed.digest)
+    if found is None or found[1].kernel_release == os.uname().release:
+        return True
+    image = found[1].image(SLOT_CLASS)
+    return image.kind == "immutable" and bool(frames.verify(workshop.slot, image.frames(), workshop.progress()))
 
 
 def read_back(workshop: Workshop, record: Record) -> Result:
