@@ -46,7 +46,9 @@ class Network:
         self.reason = 0
 
     def is_due(self) -> bool:
-        """Whether a pause is over: by time, or because a cable came in."""
+        """Whether a pause is over: by time, or because a cable came in. Never without a URL to ask for."""
+        if not self._urls:
+            return False
         carriers = self._link.carriers()
         plugged = bool(carriers - self._carriers)
         self._carriers = carriers
@@ -55,6 +57,8 @@ class Network:
     def look(self) -> list[HttpSource]:
         """The bundles that servers have now; ``reason`` says why there are none. The caller closes them."""
         self.reason = 0
+        if not self._urls:
+            return []
         found: list[HttpSource] = []
         try:
             resolve = Resolver(self._link.up(), self._alive)

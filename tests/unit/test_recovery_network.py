@@ -85,7 +85,7 @@ def test_without_a_link_there_is_a_reason_and_the_next_look_starts_anew(refusal:
 @pytest.mark.fault("N1")
 def test_a_cable_ends_the_pause() -> None:
     loopback = LoopbackLink(AddressMissingError("x"))
-    place = looking([], loopback, Told())
+    place = looking(["http://127.0.0.1:1/"], loopback, Told())
     place.look()
     assert not place.is_due()
     loopback.cables = {"eth0"}
@@ -97,7 +97,7 @@ def test_a_cable_ends_the_pause() -> None:
 def test_pauses_grow_for_ever_up_to_a_bound_and_start_anew_after_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = 1000.0
     monkeypatch.setattr("recovery.network.time.monotonic", lambda: moment)  # the clock's boundary
-    place = looking([], LoopbackLink(AddressMissingError("x")), Told())
+    place = looking(["http://127.0.0.1:1/"], LoopbackLink(AddressMissingError("x")), Told())
 
     def pause() -> float:
         nonlocal moment
@@ -115,16 +115,25 @@ def test_pauses_grow_for_ever_up_to_a_bound_and_start_anew_after_progress(monkey
 
 def test_a_download_that_got_somewhere_makes_the_next_pause_short(tmp_path: Path) -> None:
     content = bytes(2 << 20)
-    place = looking([], LoopbackLink(), Told())
     with WebServer(StaticFile(content)) as server:
+        place = looking([server.url], LoopbackLink(), Told())
         for _look in range(10):
-            place.look()
+            for found in place.look():
+                found.close()
         long = place._next_look
         source = fetch.HttpSource(Client(Resolver([], lambda: None), lambda: None), server.url)
         source.read(0, len(content))
         place.note_received([source])
         assert place._next_look < long
         source.close()
+
+
+def test_without_a_url_the_link_stays_down() -> None:
+    loopback = LoopbackLink(AddressMissingError("x"))
+    place = looking([], loopback, Told())
+    assert not place.is_due()
+    assert place.look() == []
+    assert (place.reason, loopback.downs) == (0, 0)
 
 
 def test_a_boot_server_names_a_url() -> None:
