@@ -21,6 +21,7 @@ from typing import Any
 
 from initramfs.errors import ConfigError
 from initramfs.layout import check_layout
+from initramfs.network import check_network
 from initramfs.schema import Source, limited, read_table
 from initramfs.toml_lines import key_lines
 
@@ -36,6 +37,7 @@ VERSION_MAX = 2**63 - 1  # what TOML's integers can say
 COMPRESSIONS = ("zstd", "xz", "gz", "none")
 DEVICE_TABLES = (
     "compatible", "boot_attempts", "floor", "disk", "journal", "payload", "slot", "data", "watchdog", "button",
+    "network",
 )  # fmt: skip
 
 _MODULE_NAME = r"[A-Za-z0-9_-]+"
@@ -94,6 +96,22 @@ class Watchdog:
 class Button:
     key: str = limited(pattern=r"(KEY|BTN)_[A-Z0-9_]+")
     hold_seconds: int = limited(default=2, at_least=1, at_most=BUTTON_SECONDS_MAX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Where bundles are looked for when nothing local helps. ``urls`` are mirrors of one file, or of several.
+
+    ``interface`` is a MAC address, a driver's name or ``any``. Without ``addresses`` (and prefix lengths) the
+    address comes by DHCP or router advertisement; ``dns`` goes before what a lease says.
+    """
+
+    urls: tuple[str, ...] = ()
+    interface: str = limited(default="any", pattern=r"[A-Za-z0-9_-]{1,32}|([0-9a-f]{2}:){5}[0-9a-f]{2}")
+    modules: tuple[str, ...] = limited(default=(), pattern=_MODULE_NAME)
+    addresses: tuple[str, ...] = ()
+    gateway: str = ""
+    dns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +177,7 @@ class Config:
     floor: int = limited(default=0, at_least=0, at_most=VERSION_MAX)
     watchdog: Watchdog | None = None
     button: Button | None = None
+    network: Network | None = None
     kernel: Kernel = field(default_factory=Kernel)
     modules: Modules = field(default_factory=Modules)
     programs: Programs = field(default_factory=Programs)
@@ -202,6 +221,7 @@ def parse(text: str, file: Path = Path("device.toml")) -> Config:
     source = Source(file, key_lines(text))
     config = dataclasses.replace(read_table(Config, table, source), source=source)
     check_layout(config)
+    check_network(config)
     return config
 
 
