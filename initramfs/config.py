@@ -6,7 +6,8 @@ so that a misspelt one cannot silently become a default. What must hold between 
 order, overlap) is in :mod:`initramfs.layout`.
 
 Paths in the file are relative to the file's folder. Nothing here opens a disk, a sysroot or the
-network; :func:`load` reads the one file, :func:`root_public_key` the one key it names.
+network; :func:`load` reads the one file, :func:`root_public_key` the one key it names,
+:mod:`initramfs.trust_anchors` the certificates.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from initramfs.errors import ConfigError
 from initramfs.layout import check_layout
 from initramfs.schema import Source, limited, read_table
 from initramfs.toml_lines import key_lines
+from initramfs.trust_anchors import trust_anchors
 
 CONFIG_BYTES_MAX = 256 * 1024
 DISK_BYTES_MAX = 2**50
@@ -102,6 +104,14 @@ class Keyring:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Network:
+    """``https`` builds TLS into the image; ``ca`` is a PEM file with the certificates it believes."""
+
+    https: bool = limited(default=False)
+    ca: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sysroot:
     packages: tuple[str, ...] = limited(default=(), pattern=_PACKAGE_NAME)
     path: Path | None = None
@@ -159,6 +169,7 @@ class Config:
     floor: int = limited(default=0, at_least=0, at_most=VERSION_MAX)
     watchdog: Watchdog | None = None
     button: Button | None = None
+    network: Network | None = None
     kernel: Kernel = field(default_factory=Kernel)
     modules: Modules = field(default_factory=Modules)
     programs: Programs = field(default_factory=Programs)
@@ -222,9 +233,13 @@ def root_public_key(config: Config) -> bytes:
 
 
 def device_config(config: Config) -> dict[str, Any]:
-    """What the device needs to know: plain dicts, lists, texts and numbers; absent tables are None."""
+    """What the device needs to know: plain dicts, lists, texts and numbers; absent tables are None.
+
+    Files are there as what they hold: the root key and the trust anchors in hexadecimal digits.
+    """
     plain = {name: _plain(getattr(config, name)) for name in DEVICE_TABLES}
     plain["keyring"] = {"root": root_public_key(config).hex()}
+    plain["network"] = config.network and _plain(config.network) | {"ca": trust_anchors(config)}
     return plain
 
 
@@ -232,7 +247,7 @@ def frozen_module(config: Config) -> str:
     """Source text of the module ``device_config``: one literal, the same for the same configuration.
 
     Raises:
-        ConfigError: the root key cannot be read.
+        ConfigError: the root key or the trust anchors cannot be read.
     """
     literal = pprint.pformat(device_config(config), width=100, sort_dicts=False)
     return f'"""The device this image was built for."""\n\nCONFIG = {literal}\n'
