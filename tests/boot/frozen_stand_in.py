@@ -10,13 +10,15 @@ from pathlib import Path
 
 from initramfs import archive, debian, image_contents, tree
 from initramfs.freeze import FreezeReport, closure, freeze
+from initramfs.frozen_init import HTTPS_OPTIONS, HTTPS_ROOTS
 
 CHECKOUT = Path(__file__).parents[2]
 CACHE = CHECKOUT / "build" / "cache"
 PACKAGES = (
     "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "libsodium-dev",
-    "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev",
+    "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev", "libssl-dev",
 )  # fmt: skip
+OWN_FOLDER = Path(__file__).with_name("stand_in")
 COMPILE_SECONDS = 60
 
 
@@ -44,9 +46,18 @@ def sysroot() -> Path:
     return debian.unpack(debian.fetch(PACKAGES, "amd64", CACHE), CACHE)
 
 
+def frozen_https(folder: Path) -> Path:
+    """The production executable with TLS and a command `unbrick` that runs the Python text it is given."""
+    root = sysroot()
+    roots = ("recovery.main", "recovery.cli", *HTTPS_ROOTS, "_blake2", "json", "socket")
+    own = (OWN_FOLDER, CHECKOUT)
+    modules = closure(roots, root, own, cache_dir=CACHE, options=HTTPS_OPTIONS)
+    return freeze(modules, root, CHECKOUT / "recovery/native", folder / "init", CACHE / "frozen").executable
+
+
 def frozen(folder: Path) -> StandIn:
     root = sysroot()
-    modules = closure(("recovery.main", "recovery.cli"), root, (Path(__file__).with_name("stand_in"),), cache_dir=CACHE)
+    modules = closure(("recovery.main", "recovery.cli"), root, (OWN_FOLDER,), cache_dir=CACHE)
     report = freeze(modules, root, CHECKOUT / "recovery/native", folder / "init", CACHE / "frozen")
     tiny_init = folder / "tiny-init"
     source = Path(__file__).with_name("handed_over.c")

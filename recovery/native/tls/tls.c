@@ -21,7 +21,6 @@ enum {
     CHAIN_DEPTH_MAX = 8,         /* certificates between the server's own and the anchor */
     TRANSFER_BYTES_MAX = 64 * 1024,
     SECURITY_LEVEL = 2, /* 112 bits: no RSA below 2048, no SHA-1 in signatures */
-    TEXT_BYTES_MAX = 160,
 };
 
 static const char CIPHERS_OF_1_2[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
@@ -43,7 +42,7 @@ static PyObject *refuse(const Session *session, const char *otherwise)
     if (verdict != X509_V_OK)
         reason = X509_verify_cert_error_string(verdict);
     if (reason)
-        PyErr_Format(PyExc_ValueError, "%.*s", TEXT_BYTES_MAX, reason);
+        PyErr_Format(PyExc_ValueError, "%.160s", reason); /* bounded */
     else
         PyErr_Format(PyExc_ValueError, "OpenSSL's error %lx", code);
     ERR_clear_error();
@@ -167,7 +166,7 @@ static PyObject *session_new(PyTypeObject *type, PyObject *arguments, PyObject *
     } else if (session && !expect(session->ssl, host, is_address, at)) {
         Py_CLEAR(session);
         ERR_clear_error();
-        PyErr_Format(PyExc_ValueError, "no host has the name %.*R", TEXT_BYTES_MAX, PyTuple_GET_ITEM(arguments, 0));
+        PyErr_Format(PyExc_ValueError, "no host has the name %.80s", host);
     }
     SSL_CTX_free(context); /* the session holds it too */
     return (PyObject *)session;
