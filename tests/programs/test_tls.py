@@ -183,6 +183,17 @@ def test_old_protocols_and_ciphers_are_refused(
     assert "alert" in says or "unsupported protocol" in says
 
 
+@pytest.mark.parametrize(("host", "told"), [(HOST, True), ("192.0.2.7", False), ("2001:db8::7", False)])
+def test_the_greeting_offers_two_protocols_and_tells_names_alone(client: Connect, host: str, told: bool) -> None:
+    """RFC 8446 §4.2.1: supported_versions is 1.3 and 1.2; RFC 6066 §3: an address is no server name."""
+    greetings: list[bytes] = []
+    with listening(lambda connection: greetings.append(connection.recv(1 << 16))) as port:
+        refused(client(host=host).fetch(port))
+    assert b"\x00\x2b\x00\x05\x04\x03\x04\x03\x03" in greetings[0]
+    server_name = b"\x00" + len(host).to_bytes(2) + host.encode()
+    assert (server_name in greetings[0]) == told
+
+
 @pytest.mark.parametrize(
     ("name", "called"),
     [
