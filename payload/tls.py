@@ -101,6 +101,7 @@ class TlsStream:
             TlsError: the bytes were tampered with, or end without that word.
             TimeoutError, OSError: the network.
         """
+        assert size_max > 0
         deadline = time.monotonic() + self.seconds
         size_max = min(size_max, RECORD_BYTES_MAX)
         while True:

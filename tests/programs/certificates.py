@@ -23,17 +23,17 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 class Certificate:
     """A certificate, its key, and those that a server sends along with it."""
 
-    x509: x509.Certificate
+    public: x509.Certificate
     key: PrivateKey
     chain: tuple[x509.Certificate, ...] = ()
 
     @property
     def der(self) -> bytes:
-        return self.x509.public_bytes(Encoding.DER)
+        return self.public.public_bytes(Encoding.DER)
 
     @property
     def pem(self) -> bytes:
-        return self.x509.public_bytes(Encoding.PEM)
+        return self.public.public_bytes(Encoding.PEM)
 
     def write(self, folder: Path) -> list[str]:
         """What `openssl s_server` must be told to present it."""
@@ -80,7 +80,7 @@ def _builder(
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(issuer.x509.subject if issuer else subject)
+        .issuer_name(issuer.public.subject if issuer else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(_date(from_days))
@@ -89,7 +89,7 @@ def _builder(
 
 
 def _signed(builder: x509.CertificateBuilder, key: PrivateKey, issuer: Certificate | None) -> Certificate:
-    chain = (issuer.x509, *issuer.chain) if issuer and issuer.x509.issuer != issuer.x509.subject else ()
+    chain = (issuer.public, *issuer.chain) if issuer and issuer.public.issuer != issuer.public.subject else ()
     return Certificate(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key, chain)
 
 

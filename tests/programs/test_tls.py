@@ -253,7 +253,7 @@ def test_chains(client: Connect, serve: Serve, ca: Certificate, tmp_path: Path) 
     middle = authority("middle", ca)
     leaf = server(middle, HOST)
     assert accepted(client().fetch(serve(leaf)))
-    pinned = Certificate(leaf.x509, leaf.key)
+    pinned = Certificate(leaf.public, leaf.key)
     lonely = serve(pinned)
     assert "unable to" in refused(client().fetch(lonely))
     assert accepted(client(anchors=(middle,)).fetch(lonely)), "an authority in the middle may be the anchor"
@@ -264,7 +264,7 @@ def test_a_server_is_no_authority(client: Connect, serve: Serve, ca: Certificate
     """One that owns an honest certificate cannot sign for others."""
     honest = server(ca, "honest.example.org")
     forged = server(honest, HOST)
-    chained = Certificate(forged.x509, forged.key, (honest.x509,))
+    chained = Certificate(forged.public, forged.key, (honest.public,))
     assert refused(client().fetch(serve(chained)))
 
 
