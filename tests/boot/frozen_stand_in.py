@@ -11,14 +11,16 @@ from pathlib import Path
 from initramfs import archive, debian, image_contents, tree
 from initramfs.freeze import FreezeReport, closure, freeze
 from initramfs.frozen_init import HTTPS_OPTIONS, HTTPS_ROOTS
+from initramfs.module_closure import ModuleSet
 
 CHECKOUT = Path(__file__).parents[2]
 CACHE = CHECKOUT / "build" / "cache"
 PACKAGES = (
     "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "libsodium-dev",
-    "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev", "libssl-dev",
+    "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev",
 )  # fmt: skip
-OWN_FOLDER = Path(__file__).with_name("stand_in")
+STAND_IN, STAND_IN_HTTPS = Path(__file__).with_name("stand_in"), Path(__file__).with_name("stand_in_https")
+TLS_PACKAGES = ("libssl-dev",)
 COMPILE_SECONDS = 60
 
 
@@ -41,23 +43,26 @@ class StandIn:
         return path
 
 
-def sysroot() -> Path:
+def sysroot(packages: tuple[str, ...] = PACKAGES) -> Path:
     """The Debian packages that /init is linked from, unpacked, from the cache if they are there."""
-    return debian.unpack(debian.fetch(PACKAGES, "amd64", CACHE), CACHE)
+    return debian.unpack(debian.fetch(packages, "amd64", CACHE), CACHE)
 
 
-def frozen_https(folder: Path) -> Path:
-    """The production executable with TLS and a command `unbrick` that runs the Python text it is given."""
-    root = sysroot()
+def frozen_https(folder: Path) -> StandIn:
+    """The production executable with TLS, which runs any Python text: see ``stand_in_https``."""
+    root = sysroot((*PACKAGES, *TLS_PACKAGES))
     roots = ("recovery.main", "recovery.cli", *HTTPS_ROOTS, "_blake2", "json", "socket")
-    own = (OWN_FOLDER, CHECKOUT)
-    modules = closure(roots, root, own, cache_dir=CACHE, options=HTTPS_OPTIONS)
-    return freeze(modules, root, CHECKOUT / "recovery/native", folder / "init", CACHE / "frozen").executable
+    modules = closure(roots, root, (STAND_IN_HTTPS, CHECKOUT), cache_dir=CACHE, options=HTTPS_OPTIONS)
+    return _linked(modules, root, folder)
 
 
 def frozen(folder: Path) -> StandIn:
     root = sysroot()
-    modules = closure(("recovery.main", "recovery.cli"), root, (OWN_FOLDER,), cache_dir=CACHE)
+    modules = closure(("recovery.main", "recovery.cli"), root, (STAND_IN,), cache_dir=CACHE)
+    return _linked(modules, root, folder)
+
+
+def _linked(modules: ModuleSet, root: Path, folder: Path) -> StandIn:
     report = freeze(modules, root, CHECKOUT / "recovery/native", folder / "init", CACHE / "frozen")
     tiny_init = folder / "tiny-init"
     source = Path(__file__).with_name("handed_over.c")

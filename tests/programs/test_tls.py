@@ -119,7 +119,7 @@ def ca() -> Certificate:
 
 @pytest.fixture(scope="module")
 def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return frozen_https(tmp_path_factory.mktemp("https"))
+    return frozen_https(tmp_path_factory.mktemp("https")).executable
 
 
 @pytest.fixture
