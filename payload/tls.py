@@ -43,8 +43,9 @@ def wrap(connection: socket, host: str, anchors: Iterable[bytes], seconds: float
     """Shake hands with ``host`` over the connected ``connection``, which belongs to the stream from now on.
 
     ``host`` is a DNS name or an IP address without brackets; ``anchors`` are certificates as DER;
-    ``seconds`` bounds the handshake, and each later call; ``at`` is the newest time that is known to have
-    passed, in seconds since 1970. If this raises, the connection is closed.
+    ``seconds`` bounds the handshake, and each later call, which may take a whole record of 16 KiB to come; a
+    time-out that the connection has already bounds each wait for the next byte besides. ``at`` is the newest
+    time that is known to have passed, in seconds since 1970. If this raises, the connection is closed.
 
     Raises:
         TlsError: there is no such certificate, it is over, it is for another host, or this is no TLS.
@@ -67,9 +68,10 @@ class TlsStream:
     not enough before :meth:`recv`: more may have been received than was asked for.
     """
 
-    __slots__ = ("_connection", "_session", "seconds")
+    __slots__ = ("_connection", "_session", "_silence_seconds", "seconds")
 
     def __init__(self, connection: socket, session: _unbrick_tls.Session, seconds: float) -> None:
+        self._silence_seconds = connection.gettimeout() or seconds
         connection.setblocking(False)
         self._connection = connection
         self._session = session
@@ -169,7 +171,7 @@ class TlsStream:
     def _wait_for(self, event: int, deadline: float) -> None:
         poll = select.poll()
         poll.register(self._connection.fileno(), event)
-        milliseconds = (deadline - time.monotonic()) * 1000
+        milliseconds = min(deadline - time.monotonic(), self._silence_seconds) * 1000
         if milliseconds <= 0 or not poll.poll(milliseconds):
             raise TimeoutError("the other end does not answer in time")
 

@@ -46,6 +46,7 @@ answer = {"protocol": "", "bytes": 0, "digest": "", "error": "", "says": ""}
 connection = socket.socket()
 connection.settimeout(10)
 connection.connect(("127.0.0.1", wish["port"]))
+connection.settimeout(wish["silence_seconds"])
 try:
     anchors = [bytes.fromhex(text) for text in wish["anchors"]]
     stream = tls.wrap(connection, wish["host"], anchors, wish["seconds"], wish["at"])
@@ -88,6 +89,7 @@ class Client:
     host: str = HOST
     at: int = NOW
     seconds: float = 10
+    silence_seconds: float | None = None
     request: str = "GET /payload HTTP/1.0\r\n\r\n"
     times: int = 1
     environment: dict[str, str] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class Client:
         wish = {
             "port": port, "host": self.host, "at": self.at, "seconds": self.seconds, "request": self.request,
             "times": self.times,
+            "silence_seconds": self.silence_seconds,
             "anchors": [one.der.hex() for one in self.anchors],
         }  # fmt: skip
         done = subprocess.run(
@@ -375,6 +378,17 @@ def test_a_server_that_says_nothing_costs_its_seconds(client: Connect) -> None:
     with listening(lambda connection: time.sleep(1.5)) as port:
         answer = client(seconds=0.5).fetch(port)
     assert refused(answer, "TimeoutError") and 0.4 < answer.seconds < 2
+
+
+@pytest.mark.fault("N2")
+def test_silence_may_be_bounded_more_tightly_than_a_record(client: Connect) -> None:
+    """On a slow line a record takes its time, and a dead one is known to be dead before that."""
+    with listening(lambda connection: time.sleep(1.5)) as port:
+        answer = client(seconds=60, silence_seconds=0.5).fetch(port)
+    assert refused(answer, "TimeoutError") and 0.4 < answer.seconds < 2
+    with listening(_drip) as port:
+        answer = client(seconds=1.2, silence_seconds=0.8).fetch(port)
+    assert refused(answer, "TimeoutError") and 1.1 < answer.seconds < 3
 
 
 @pytest.mark.fault("N2")
