@@ -22,6 +22,7 @@ from typing import Any
 
 from initramfs.errors import ConfigError
 from initramfs.layout import check_layout
+from initramfs.network import check_network
 from initramfs.schema import Source, limited, read_table
 from initramfs.toml_lines import key_lines
 from initramfs.trust_anchors import trust_anchors
@@ -99,16 +100,27 @@ class Button:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keyring:
-    root: Path
+class Network:
+    """Where bundles are looked for when nothing local helps. ``urls`` are mirrors of one file, or of several.
+
+    ``interface`` is a MAC address, a driver's name or ``any``. Without ``addresses`` (and prefix lengths) the
+    address comes by DHCP or router advertisement; ``dns`` goes before what a lease says. ``https`` builds TLS into
+    the image; ``ca`` is a PEM file with the certificates it believes.
+    """
+
+    urls: tuple[str, ...] = ()
+    interface: str = limited(default="any", pattern=r"[A-Za-z0-9_-]{1,32}|([0-9a-f]{2}:){5}[0-9a-f]{2}")
+    modules: tuple[str, ...] = limited(default=(), pattern=_MODULE_NAME)
+    addresses: tuple[str, ...] = ()
+    gateway: str = ""
+    dns: tuple[str, ...] = ()
+    https: bool = limited(default=False)
+    ca: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
-    """``https`` builds TLS into the image; ``ca`` is a PEM file with the certificates it believes."""
-
-    https: bool = limited(default=False)
-    ca: Path | None = None
+class Keyring:
+    root: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +225,7 @@ def parse(text: str, file: Path = Path("device.toml")) -> Config:
     source = Source(file, key_lines(text))
     config = dataclasses.replace(read_table(Config, table, source), source=source)
     check_layout(config)
+    check_network(config)
     return config
 
 

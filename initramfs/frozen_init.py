@@ -16,6 +16,7 @@ from pathlib import Path
 from initramfs.config import Config, frozen_module
 from initramfs.errors import ToolError
 from initramfs.freeze import closure, freeze
+from initramfs.network import stand_ins
 
 ROOTS = ("recovery.main", "recovery.cli")
 OWN_FOLDER = Path(__file__).resolve().parents[1]
@@ -40,7 +41,7 @@ def frozen_init(device: Config, sysroot: Path, cache: Path) -> FrozenInit:
         ConfigError: the root key or the trust anchors cannot be read.
         MissingFile, SysrootError, ToolError: as :mod:`initramfs.freeze`.
     """
-    extra = {"device_config": frozen_module(device)}
+    extra = {"device_config": frozen_module(device), **stand_ins(device)}
     https = device.network is not None and device.network.https
     with tempfile.TemporaryDirectory(prefix="unbrick-freeze-") as folder:
         work = Path(folder)

@@ -102,7 +102,7 @@ def _check_sources(config: Config) -> None:
         )
     if config.kernel.package and config.kernel.path:
         raise config.source.error("kernel", "has both package and path", "Keep one of them.")
-    wanted = config.modules.boot + config.modules.recovery
+    wanted = config.modules.boot + config.modules.recovery + (config.network.modules if config.network else ())
     if wanted and not (config.kernel.package or config.kernel.path):
         raise config.source.error(
             "kernel",

@@ -16,6 +16,8 @@ from __future__ import annotations
 import select
 import time
 
+from payload.errors import ServerUntrustedError
+
 try:
     import _unbrick_tls
 except ImportError:
@@ -35,8 +37,14 @@ HOST_CHARACTERS_MAX = 253  # RFC 1035 §3.1, without the final dot
 MSG_NOSIGNAL = 0x4000  # <linux/socket.h>
 
 
-class TlsError(OSError):
+class TlsError(ServerUntrustedError):
     """The other end is not who it must be, or does not speak TLS as it must. ``str()`` is OpenSSL's reason."""
+
+
+class TlsBrokenError(TlsError):
+    """It was who it must be, and what came then was tampered with, or ends without a farewell."""
+
+    reason = "server-unreachable"
 
 
 def wrap(connection: socket, host: str, anchors: Iterable[bytes], seconds: float, at: int) -> TlsStream:
@@ -82,10 +90,10 @@ class TlsStream:
         deadline = time.monotonic() + self.seconds
         while True:
             try:
-                is_done = self._answer(self._session.handshake)
-            except TlsError:
+                is_done = self._session.handshake()
+            except ValueError as error:
                 self._send_what_can_be_sent()  # tell the other end why
-                raise
+                raise TlsError(str(error)) from None
             self._flush(deadline)
             if is_done:
                 return
@@ -100,7 +108,7 @@ class TlsStream:
         """One byte to ``size_max``; none after the other end has said that this is all.
 
         Raises:
-            TlsError: the bytes were tampered with, or end without that word.
+            TlsBrokenError: the bytes were tampered with, or end without that word.
             TimeoutError, OSError: the network.
         """
         assert size_max > 0
@@ -142,7 +150,7 @@ class TlsStream:
         try:
             return call()
         except ValueError as error:
-            raise TlsError(str(error)) from None
+            raise TlsBrokenError(str(error)) from None
 
     def _feed(self, deadline: float) -> None:
         """Hand what arrives, or that nothing more will, to the session."""

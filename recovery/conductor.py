@@ -40,6 +40,7 @@ class Conductor:
         self._record = record
         self._engine = Engine(config["boot_attempts"])
         self._workshop = Workshop(config, disk, supervisor.progress, self._intend)
+        self._workshop.clock_floor = record.clock_floor
 
     def run(self, action: str) -> None:
         """Do ``action`` and whatever follows from it. Returns only when the process ends."""
@@ -71,6 +72,7 @@ class Conductor:
         except BootFailedError as error:
             note(str(error))
             return "boot_failed", error.reason, {}
+        self._workshop.leave()
         image = self._record.installed
         note(f"{self._record.state}: handing over to version {image.version}{', pristine' if pristine else ''}")
         return self._supervisor.hand_over(root, image.init, image.watchdog_owner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from initramfs.trust_anchors import trust_anchors
 from tests.programs.certificates import authority
 
 EXAMPLE = (Path(__file__).parents[2] / "docs/examples/device.toml").read_text()
+WITHOUT_NETWORK = re.sub(r"\[network\].*?\n\n", "", EXAMPLE, flags=re.DOTALL)
 HTTPS = '[network]\nhttps = true\nca = "ca.pem"\n'
 
 
 def device(folder: Path, network: str = HTTPS, ca: bytes | None = None) -> Config:
     (folder / "root.pub").write_text(bytes(range(32)).hex())
-    (folder / "device.toml").write_text(f"{EXAMPLE}\n{network}")
+    (folder / "device.toml").write_text(f"{WITHOUT_NETWORK}\n{network}")
     if ca is not None:
         (folder / "ca.pem").write_bytes(ca)
     return load(folder / "device.toml")
