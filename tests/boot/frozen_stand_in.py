@@ -32,14 +32,14 @@ class StandIn:
     report: FreezeReport
     tiny_init: Path
 
-    def initrd(self, path: Path, modules: Mapping[str, bytes], listed: str) -> Path:
-        """An image with ``modules`` by path, and ``listed`` as the list of those that every boot loads."""
+    def initrd(self, path: Path, modules: Mapping[str, bytes], listed: str, time_seconds: int = 0) -> Path:
+        """An image of that date with ``modules`` by path, and ``listed`` as the list of those that every boot loads."""
         reason = tree.Reason("the tests of PID 1")
         files = {"tiny-init": self.tiny_init.read_bytes(), image_contents.BOOT_LIST: listed.encode(), **modules}
         entries = (tree.file(name, content, reason) for name, content in files.items())
         program = image_contents.init(self.executable.read_bytes())
         whole = tree.merge([*image_contents.places(), program, *entries])
-        path.write_bytes(gzip.compress(archive.newc(whole), 1))
+        path.write_bytes(gzip.compress(archive.newc(whole, time_seconds), 1))
         return path
 
 
@@ -51,7 +51,7 @@ def sysroot(packages: tuple[str, ...] = PACKAGES) -> Path:
 def frozen_https(folder: Path) -> StandIn:
     """The production executable with TLS, which runs any Python text: see ``stand_in_https``."""
     root = sysroot((*PACKAGES, *TLS_PACKAGES))
-    roots = ("recovery.main", "recovery.cli", *HTTPS_ROOTS, "_blake2", "json", "socket")
+    roots = ("recovery.main", "recovery.cli", *HTTPS_ROOTS, "_blake2", "fcntl", "json", "socket", "struct")
     modules = closure(roots, root, (STAND_IN_HTTPS, CHECKOUT), cache_dir=CACHE, options=HTTPS_OPTIONS)
     return _linked(modules, root, folder)
 
