@@ -6,7 +6,8 @@ so that a misspelt one cannot silently become a default. What must hold between 
 order, overlap) is in :mod:`initramfs.layout`.
 
 Paths in the file are relative to the file's folder. Nothing here opens a disk, a sysroot or the
-network; :func:`load` reads the one file, :func:`pinned_root` the one key or file of roots it names.
+network; :func:`load` reads the one file, :func:`pinned_root` the one key or file of roots it names,
+:mod:`initramfs.trust_anchors` the certificates.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from initramfs.layout import check_layout
 from initramfs.network import check_network
 from initramfs.schema import Source, limited, read_table
 from initramfs.toml_lines import key_lines
+from initramfs.trust_anchors import trust_anchors
 
 CONFIG_BYTES_MAX = 256 * 1024
 DISK_BYTES_MAX = 2**50
@@ -37,7 +39,6 @@ VERSION_MAX = 2**63 - 1  # what TOML's integers can say
 COMPRESSIONS = ("zstd", "xz", "gz", "none")
 DEVICE_TABLES = (
     "compatible", "boot_attempts", "floor", "disk", "journal", "payload", "slot", "data", "watchdog", "button",
-    "network",
 )  # fmt: skip
 
 _MODULE_NAME = r"[A-Za-z0-9_-]+"
@@ -103,7 +104,8 @@ class Network:
     """Where bundles are looked for when nothing local helps. ``urls`` are mirrors of one file, or of several.
 
     ``interface`` is a MAC address, a driver's name or ``any``. Without ``addresses`` (and prefix lengths) the
-    address comes by DHCP or router advertisement; ``dns`` goes before what a lease says.
+    address comes by DHCP or router advertisement; ``dns`` goes before what a lease says. ``https`` builds TLS into
+    the image; ``ca`` is a PEM file with the certificates it believes.
     """
 
     urls: tuple[str, ...] = ()
@@ -112,6 +114,8 @@ class Network:
     addresses: tuple[str, ...] = ()
     gateway: str = ""
     dns: tuple[str, ...] = ()
+    https: bool = limited(default=False)
+    ca: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,9 +263,13 @@ def pinned_root(config: Config) -> dict[str, str]:
 
 
 def device_config(config: Config) -> dict[str, Any]:
-    """What the device needs to know: plain dicts, lists, texts and numbers; absent tables are None."""
+    """What the device needs to know: plain dicts, lists, texts and numbers; absent tables are None.
+
+    Files are there as what they hold: the root key and the trust anchors in hexadecimal digits.
+    """
     plain = {name: _plain(getattr(config, name)) for name in DEVICE_TABLES}
     plain["keyring"] = pinned_root(config)
+    plain["network"] = config.network and _plain(config.network) | {"ca": trust_anchors(config)}
     return plain
 
 
@@ -269,7 +277,7 @@ def frozen_module(config: Config) -> str:
     """Source text of the module ``device_config``: one literal, the same for the same configuration.
 
     Raises:
-        ConfigError: the root key cannot be read.
+        ConfigError: the root key or the trust anchors cannot be read.
     """
     literal = pprint.pformat(device_config(config), width=100, sort_dicts=False)
     return f'"""The device this image was built for."""\n\nCONFIG = {literal}\n'

@@ -34,6 +34,7 @@
         ├── NameUnresolvedError         name-unresolved            no address for the server's name
         ├── ServerUnreachableError      server-unreachable         no connection, or it broke
         ├── ServerStalledError          server-stalled             it sends nothing, or next to nothing
+        ├── ServerUntrustedError        server-untrusted           no certificate that is believed
         ├── ServerRefusedError          server-refused             it answers that we get nothing
         ├── ServerMisbehavesError       server-misbehaves          it does not follow the protocol
         └── PayloadChangedError         payload-changed            another file than the one begun with
@@ -231,6 +232,12 @@ class ServerStalledError(FetchError):
     """Silence, or so few bytes a second that the download would never end."""
 
     reason = "server-stalled"
+
+
+class ServerUntrustedError(FetchError):
+    """The server has no certificate of an authority that is believed, or it is over, or another's; or no TLS."""
+
+    reason = "server-untrusted"
 
 
 class ServerRefusedError(FetchError):

@@ -7,6 +7,7 @@ that is plugged in.
 
 from __future__ import annotations
 
+import os
 import time
 
 from payload import fetch
@@ -20,25 +21,39 @@ from statemachine.reasons import CODES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from socket import socket
     from typing import Any
 
     from payload.fetch import HttpSource
+    from payload.http import Stream
+    from payload.http_client import Secure
 
     Tell = Callable[[int, str], None]
 
 PAUSE_SECONDS_FIRST = 5.0
 PAUSE_SECONDS_MAX = 300.0
 PROGRESS_BYTES_MIN = 1 << 20
+# A record of 16 KiB comes whole or not at all; PID 1 gives up on a recovery that is silent for twice as long.
+TLS_SECONDS_MAX = 60.0
 URL_WORD = "unbrick.url="
 
 
 class Network:
-    """``config`` is device.toml's ``[network]``. ``tell`` says a reason on the console."""
+    """``config`` is device.toml's ``[network]``. ``tell`` says a reason on the console. ``clock_floor`` is the newest
+    signed time that was ever believed: certificates are judged by it."""
 
-    def __init__(self, config: dict[str, Any], alive: Callable[[], None], tell: Tell, link: Link | None = None) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        alive: Callable[[], None],
+        tell: Tell,
+        link: Link | None = None,
+        clock_floor: int = 0,
+    ) -> None:
         self._alive = alive
         self._tell = tell
         self._link = link or Link(config, alive)
+        self._secure = secure(config, max(clock_floor, built_at()))
         self._urls = [*urls_on_command_line(first_bytes("/proc/cmdline")), *config["urls"]]
         self._failures = 0
         self._next_look = 0.0
@@ -62,7 +77,7 @@ class Network:
         found: list[HttpSource] = []
         try:
             resolve = Resolver(self._link.up(), self._alive)
-            found, refused = fetch.open_sources(self._urls, lambda: Client(resolve, self._alive))
+            found, refused = fetch.open_sources(self._urls, lambda: Client(resolve, self._alive, secure=self._secure))
         except FetchError as error:
             refused = [("network", error)]
         for url, failure in refused:
@@ -99,3 +114,25 @@ def urls_on_command_line(command_line: bytes) -> list[str]:
     """Those of ``unbrick.url=``: what a boot server offers goes before what was built in."""
     words = command_line.decode("utf-8", "replace").split()
     return [word.removeprefix(URL_WORD) for word in words if word.startswith(URL_WORD)][: fetch.URLS_MAX]
+
+
+def secure(config: dict[str, Any], known_time: int) -> Secure | None:
+    """What puts TLS around a connection, judging by ``known_time``; None for an image without it."""
+    if not config.get("https"):
+        return None
+    anchors = tuple(map(bytes.fromhex, config["ca"]))
+
+    def wrapped(connection: socket, host: str) -> Stream:
+        from payload import tls
+
+        return tls.wrap(connection, host, anchors, TLS_SECONDS_MAX, known_time)
+
+    return wrapped
+
+
+def built_at() -> int:
+    """When the image was built, in seconds since 1970: a time that has passed. 0 where the build was not dated."""
+    try:
+        return int(os.stat("/init").st_mtime)
+    except OSError:
+        return 0

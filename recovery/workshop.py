@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 SLOT_CLASS = "rootfs"
 # Reasons that say nothing of the bundle itself.
-_ON_THE_WAY = ("name-unresolved", "server-unreachable", "server-stalled", "server-refused", "payload-changed")
+_ON_THE_WAY = (
+    "name-unresolved",
+    "server-unreachable",
+    "server-stalled",
+    "server-untrusted",
+    "server-refused",
+    "payload-changed",
+)
 TOLD_MAX = 256
 
 
@@ -71,7 +78,9 @@ class Workshop:
         if self._network is None and self.config.get("network"):
             from recovery.network import Network
 
-            self._network = Network(self.config["network"], self.alive, self._tell)
+            self._network = Network(
+                self.config["network"], self.alive, self._tell, clock_floor=self.keyring.trusted.clock_floor
+            )
         return self._network
 
     def leave(self) -> None:
