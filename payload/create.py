@@ -8,7 +8,7 @@ all.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import zstandard
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from payload.bundle import SIGNATURE_ENTRY_BYTES, encode_header, header_length
+from payload.bundle import encode_header, header_length
 from payload.digest import DIGEST_BYTES, digest
 from payload.durable import atomic_replace
 from payload.errors import PayloadFormatError, PayloadInputError
 from payload.frames import silent
 from payload.manifest import Image, Manifest, decode, encode
-from payload.signing_key import sign
+from payload.roots import encode_chain
+from payload.signatures import SIGNATURE_ENTRY_BYTES
+from payload.signing_key import SigningKey, sign
+from payload.strict_json import TIME_MAX
 from payload.table import (
     ENTRY,
     FRAME_BYTES_DEFAULT,
@@ -38,6 +40,7 @@ from payload.table import (
 
 if TYPE_CHECKING:
     from payload.frames import Progress
+    from payload.roots import Link
 
 ZSTD_LEVEL = 15
 THREADS_MAX = 8
@@ -60,13 +63,15 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class BundleInput:
-    """The fields of a manifest, and its images."""
+    """The fields of a manifest, and its images. Times are seconds since 1970."""
 
     compatible: str
     version: int
     version_name: str
     kernel_release: str
     images: tuple[ImageInput, ...]
+    signed_at: int = 0
+    expires_at: int = TIME_MAX
 
 
 @dataclass(frozen=True)
@@ -81,14 +86,22 @@ class Created:
     frames: dict[str, int]
 
 
-def create(bundle: BundleInput, signing_key: Ed25519PrivateKey, output: Path, progress: Progress = silent) -> Created:
-    """Write the signed bundle to ``output``.
+def create(
+    bundle: BundleInput,
+    signing_key: SigningKey,
+    output: Path,
+    progress: Progress = silent,
+    *,
+    cosigners: Sequence[SigningKey] = (),
+    roots: Sequence[Link] = (),
+) -> Created:
+    """Write the bundle to ``output``, signed by ``signing_key`` and ``cosigners``, with the chain of ``roots``.
 
     Raises:
         PayloadInputError: an image is missing or empty, or a field is not as the format wants it.
         OSError: the output cannot be written; what was there before is still there.
     """
-    writer = _Writer(bundle, signing_key, progress)
+    writer = _Writer(bundle, (signing_key, *cosigners), tuple(roots), progress)
     atomic_replace(output, writer.write)
     return writer.created()
 
@@ -96,16 +109,28 @@ def create(bundle: BundleInput, signing_key: Ed25519PrivateKey, output: Path, pr
 class _Writer:
     """Data first, behind the place of the header, whose length is known before its content is."""
 
-    def __init__(self, bundle: BundleInput, signing_key: Ed25519PrivateKey, progress: Progress) -> None:
+    def __init__(
+        self,
+        bundle: BundleInput,
+        signing_keys: Sequence[SigningKey],
+        roots: Sequence[Link],
+        progress: Progress,
+    ) -> None:
         self._bundle = bundle
-        self._signing_key = signing_key
+        self._signing_keys = signing_keys
+        self._roots = roots
         self._progress = progress
         self._sizes = [_padded_size(image.path) for image in bundle.images]
         self._counts = [
             frame_count(size, image.frame_size) for size, image in zip(self._sizes, bundle.images, strict=True)
         ]
         draft = self._manifest([bytes(DIGEST_BYTES)] * len(bundle.images))
-        self._header_bytes = header_length(len(draft), SIGNATURE_ENTRY_BYTES, sum(self._counts) * ENTRY.size)
+        self._header_bytes = header_length(
+            len(draft),
+            len(signing_keys) * SIGNATURE_ENTRY_BYTES,
+            len(encode_chain(roots)),
+            sum(self._counts) * ENTRY.size,
+        )
         self._stored_bytes = 0
         self._kinds = dict.fromkeys(KIND_NAMES.values(), 0)
         self._manifest_bytes = b""
@@ -115,8 +140,8 @@ class _Writer:
         with ThreadPoolExecutor(_threads()) as pool:
             tables = [self._write_image(number, file, pool) for number in range(len(self._sizes))]
         self._manifest_bytes = self._manifest([digest(table) for table in tables])
-        signatures = [sign(self._signing_key, self._manifest_bytes)]
-        header = encode_header(self._manifest_bytes, signatures, b"".join(tables))
+        signatures = [sign(key, self._manifest_bytes) for key in self._signing_keys]
+        header = encode_header(self._manifest_bytes, signatures, b"".join(tables), self._roots)
         assert len(header) == self._header_bytes, "the header's length was computed wrongly"
         file.seek(0)
         file.write(header)
@@ -162,6 +187,8 @@ class _Writer:
                 version_name=self._bundle.version_name,
                 kernel_release=self._bundle.kernel_release,
                 images=images,
+                signed_at=self._bundle.signed_at,
+                expires_at=self._bundle.expires_at,
             )
         )
         try:

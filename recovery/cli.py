@@ -147,6 +147,8 @@ def describe(record: Record) -> dict[str, object]:
         "attempts-left": record.attempts_left,
         "cycles": record.cycles,
         "floor": record.floor,
+        "root-version": record.root_version,
+        "clock-floor": record.clock_floor,
         "slot": record.primary,
         "version": record.installed.version,
         "image": _short(record.installed.digest),

@@ -132,6 +132,7 @@ def _resume(chosen: argparse.Namespace) -> int:
         if update.waits_for_restart(record):
             text = "nothing is left to do but a restart: unbrick reboot"
             return _report(chosen, RESTART_NEEDED, update.WAITS_FOR_RESTART, record.installed.version, text)
+        workshop.recall(record)
         for candidate in workshop.kept():
             if candidate is not None and candidate.manifest.digest == record.target.digest:
                 return _update(chosen, workshop, candidate.source)
@@ -200,7 +201,8 @@ def _check_bundle(chosen: argparse.Namespace, workshop: Workshop, record: Record
 
     source = open_source(chosen.file)
     try:
-        manifest = workshop.installable(read_header(source), record.floor)
+        workshop.recall(record)
+        manifest = workshop.installable(read_header(source))
     finally:
         source.close()
     relation = {-1: "a downgrade", 0: "the same version", 1: "an upgrade"}

@@ -72,7 +72,9 @@ class Conductor:
 
     def _perform(self, action: str) -> actions.Result:
         if action in ("boot", "boot_pristine"):
+            self._workshop.leave()
             return self._boot(self._record, action == "boot_pristine")
+        self._workshop.recall(self._record)
         try:
             return actions.ACTIONS[action](self._workshop, self._record)
         except JournalUnwritable:

@@ -34,7 +34,8 @@ def identity(config: dict[str, Any]) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
-def regions(config: dict[str, Any], disk: str, writable: bool = True, opener: Opener = open_region) -> list[Region]:
+def regions(config: dict[str, Any], disk: str, writable: bool = True, opener: Opener | None = None) -> list[Region]:
+    opener = opener or open_region
     return [opener(disk, place, writable) for place in config["journal"]["regions"]]
 
 
@@ -46,7 +47,7 @@ class DeviceJournal:
     """
 
     def __init__(
-        self, config: dict[str, Any], disk: str, look_only: bool = False, opener: Opener = open_region
+        self, config: dict[str, Any], disk: str, look_only: bool = False, opener: Opener | None = None
     ) -> None:
         self.store = Store(regions(config, disk, not look_only, opener), identity(config))
         opening = self.store.inspect() if look_only else self.store.open()

@@ -64,7 +64,7 @@ def _start(supervisor: Supervisor, disk: str, crashes: int) -> None:
         following, action = step(record, event, CONFIG["boot_attempts"], reason=reason)
     if action in ("boot", "boot_pristine"):
         try:
-            hand_over(supervisor, following, disk, pristine=action == "boot_pristine")
+            hand_over(supervisor, following, disk, action == "boot_pristine", event != "uncounted_boot_allowed")
         except BootFailedError as error:
             say(error.reason, str(error))
             reason = error.reason
@@ -76,13 +76,13 @@ def _start(supervisor: Supervisor, disk: str, crashes: int) -> None:
     _recover(supervisor, disk, journal, following, action)
 
 
-def hand_over(supervisor: Supervisor, record: Record, disk: str, pristine: bool) -> NoReturn:
+def hand_over(supervisor: Supervisor, record: Record, disk: str, pristine: bool, counted: bool = True) -> NoReturn:
     """Does not return unless it raises ``BootFailedError``."""
     root = mount_root(record, CONFIG, disk, pristine, supervisor.progress)
     image = record.installed
     attempt = CONFIG["boot_attempts"] - record.attempts_left
     note(f"{record.state}: handing over to version {image.version}, attempt {attempt} of {CONFIG['boot_attempts']}")
-    supervisor.hand_over(root, image.init, image.watchdog_owner)
+    supervisor.hand_over(root, image.init, image.watchdog_owner, counted=counted)
 
 
 def _watch(supervisor: Supervisor) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MESSAGES_DESCRIPTOR = 3
 MODULES_DESCRIPTOR = 4
 MODULES_SECONDS_MAX = 60
+COUNTED_PAUSE_SECONDS = 3  # so that a person can read the reason
+UNCOUNTED_PAUSE_SECONDS = 300
 
 
 class Supervisor:
@@ -39,9 +41,13 @@ class Supervisor:
         """Have PID 1 open the watchdog and pet it while progress goes on."""
         self._send(f"watchdog {device} {seconds}")
 
-    def hand_over(self, root: str, init: str, watchdog_owner: str) -> NoReturn:
-        """Have PID 1 make ``root`` the root and become ``init``. Does not return: this process is ended."""
-        self._send(f"handover {root} {init} {watchdog_owner}")
+    def hand_over(self, root: str, init: str, watchdog_owner: str, *, counted: bool = True) -> NoReturn:
+        """Have PID 1 make ``root`` the root and become ``init``. Does not return: this process is ended.
+
+        Where that fails the machine starts again: soon if this boot is ``counted``, else after a rest.
+        """
+        pause_seconds = COUNTED_PAUSE_SECONDS if counted else UNCOUNTED_PAUSE_SECONDS
+        self._send(f"handover {root} {init} {watchdog_owner} {pause_seconds}")
         while True:
             select.select([], [], [], 60)
 

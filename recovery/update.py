@@ -14,7 +14,6 @@ from payload.bundle import read_header
 from payload.errors import PayloadError, PayloadUnreadableError
 from payload.place import bundle_bytes, keep, missing, place_for
 from recovery.device_journal import DeviceJournal, lock_journal
-from recovery.disks import open_region
 from recovery.workshop import SLOT_CLASS, Workshop, image_of
 from statemachine.reasons import CODES, label
 from statemachine.record import NO_DIGEST, Image, Record
@@ -56,7 +55,7 @@ class Ledger:
         config: dict[str, Any],
         disk: str,
         *,
-        opener: Opener = open_region,
+        opener: Opener | None = None,
         lock: Callable[[], int] = lock_journal,
     ) -> None:
         self._config = config
@@ -67,6 +66,16 @@ class Ledger:
     def look(self) -> Record:
         """The newest record; nothing is written."""
         return DeviceJournal(self._config, self._disk, True, self._opener).record
+
+    def note(self, learn: Callable[[Record], dict[str, Any]]) -> Record:
+        """Change fields of the newest record, and nothing that boots. Raises ``JournalError``."""
+        lock = self._lock()
+        try:
+            journal = DeviceJournal(self._config, self._disk, False, self._opener)
+            journal.persist(journal.record.but(**learn(journal.record)))
+            return journal.record
+        finally:
+            os.close(lock)
 
     def advance(
         self,
@@ -112,7 +121,9 @@ def update(workshop: Workshop, ledger: Ledger, source: Reader, again: bool = Fal
     """
     header = read_header(source)
     record = ledger.look()
-    manifest = workshop.installable(header, record.floor)
+    workshop.recall(record)
+    manifest = workshop.installable(header)
+    record = keep_trust(workshop, ledger, record)
     image = image_of(manifest)
     if waits_for_restart(record) and image.digest in (record.target.digest, record.installed.digest):
         return WAITS_FOR_RESTART
@@ -128,6 +139,16 @@ def update(workshop: Workshop, ledger: Ledger, source: Reader, again: bool = Fal
     if len(record.slots) == 1:
         return _stage(workshop, ledger, record, (source, header, manifest), one_way)
     return _install(workshop, ledger, record, number, (source, header, manifest))
+
+
+def keep_trust(workshop: Workshop, ledger: Ledger, record: Record) -> Record:
+    """What was learned of roots and times is durable before anything is done because of it. The newest record."""
+
+    def learned(newest: Record) -> dict[str, Any]:
+        workshop.recall(newest)
+        return workshop.keyring.fields()
+
+    return ledger.note(learned) if record.but(**workshop.keyring.fields()) != record else record
 
 
 def waits_for_restart(record: Record) -> bool:
@@ -235,6 +256,7 @@ def refresh(workshop: Workshop, record: Record, source: Reader) -> bool:
     another version, or no place is large enough.
     """
     header = read_header(source)
+    workshop.recall(record)
     manifest = workshop.believe(header)
     if record.state != "CONFIRMED" or manifest.digest != record.installed.digest:
         return False
@@ -248,7 +270,7 @@ def refresh(workshop: Workshop, record: Record, source: Reader) -> bool:
 
 
 def is_kept(workshop: Workshop, digest: bytes) -> bool:
-    """Whether a place holds the bundle with this manifest digest."""
+    """Whether a place holds the bundle with this manifest digest. The workshop has recalled the record."""
     return any(candidate is not None and candidate.manifest.digest == digest for candidate in workshop.kept())
 
 
@@ -258,6 +280,7 @@ def commit(workshop: Workshop, ledger: Ledger) -> Record:
     Raises:
         UpdateError: it is not the version that is to be confirmed.
     """
+    workshop.recall(ledger.look())
     versions = _kept_versions(workshop)
 
     def learn(record: Record) -> dict[str, Any]:
@@ -297,6 +320,7 @@ def rollback(workshop: Workshop, ledger: Ledger) -> Record:
         UpdateError: there is none at or above the floor, or it is damaged.
     """
     record = ledger.look()
+    workshop.recall(record)
     if record.state == "STAGED":
         return ledger.advance("rolled_back", CODES["rolled-back"], expected=record)
     if len(record.slots) == 1:
@@ -316,7 +340,7 @@ def _kept_to_go_back_to(workshop: Workshop, record: Record) -> Image:
         if candidate is None or candidate.manifest.digest == record.installed.digest:
             continue
         try:
-            manifest = workshop.installable(candidate.header, record.floor)
+            manifest = workshop.installable(candidate.header)
         except PayloadError:
             continue
         if _is_whole(workshop, candidate):
@@ -329,6 +353,7 @@ def _kept_to_go_back_to(workshop: Workshop, record: Record) -> Image:
 
 def findings(workshop: Workshop, record: Record) -> list[dict[str, object]]:
     """What each slot and each place holds, and how many of its frames are damaged. Writes nothing."""
+    workshop.recall(record)
     found: list[dict[str, object]] = []
     for number, slot in enumerate(record.slots):
         name = f"slot {number}"

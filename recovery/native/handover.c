@@ -17,17 +17,17 @@
 
 enum {
     DIRECTORY_DEPTH_MAX = 32,
-    PAUSE_BEFORE_REBOOT_MILLISECONDS = 3000, /* so that a person can read the reason */
 };
 
 static const char *const SYSTEM_MOUNTS[] = {"/dev", "/proc", "/sys", "/run"};
 
-/* PID 1 must not end. The attempt is counted in the journal, so rebooting is no endless loop. */
-static void __attribute__((noreturn)) give_up(const char *reason, const char *what)
+/* PID 1 must not end. Where the attempt is counted in the journal, the pause lets a person read the reason,
+ * and rebooting is no endless loop; where it is not, the pause is a rest. */
+static void __attribute__((noreturn)) give_up(const char *reason, const char *what, int pause_seconds)
 {
-    say("%s %s: %s", reason, what, strerror(errno));
+    say("%s %s: %s; the next start is in %d s", reason, what, strerror(errno), pause_seconds);
     for (;;) {
-        sleep_milliseconds(PAUSE_BEFORE_REBOOT_MILLISECONDS);
+        sleep_milliseconds(pause_seconds * 1000L);
         stop_machine(RB_AUTOBOOT);
     }
 }
@@ -84,7 +84,7 @@ static void free_initramfs(int directory)
         remove_below(directory, status.st_dev, 0);
 }
 
-void hand_over(const char *root, const char *init, char **arguments, void (*leave)(void))
+void hand_over(const char *root, const char *init, char **arguments, void (*leave)(void), int pause_seconds)
 {
     struct stat here, there;
     int old_root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -93,10 +93,10 @@ void hand_over(const char *root, const char *init, char **arguments, void (*leav
         say("a process does not end; going on without waiting for it");
     errno = ENOTDIR;
     if (old_root < 0 || fstat(old_root, &here) || stat(root, &there) || here.st_dev == there.st_dev)
-        give_up("E905 handover-failed", root);
+        give_up("E905 handover-failed", root, pause_seconds);
     move_system_mounts(root);
     if (chdir(root) || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
-        give_up("E905 handover-failed", root);
+        give_up("E905 handover-failed", root, pause_seconds);
     free_initramfs(old_root);
     say("E900 handover %s %s", root, init);
     leave();
@@ -104,5 +104,5 @@ void hand_over(const char *root, const char *init, char **arguments, void (*leav
     const char *slash = strrchr(init, '/');
     arguments[0] = (char *)(slash ? slash + 1 : init);
     execv(init, arguments);
-    give_up("E904 init-not-executable", init);
+    give_up("E904 init-not-executable", init, pause_seconds);
 }

@@ -31,7 +31,8 @@ int end_all_processes(void);
 void stop_machine(int command);
 
 /* Moves into the file system mounted at root, frees the initramfs, and becomes init. `leave` is called
- * last of all. What fails before that has a reason; then the machine is rebooted. Never returns. */
-void hand_over(const char *root, const char *init, char **arguments, void (*leave)(void)) __attribute__((noreturn));
+ * last of all. What fails before that has a reason; the machine is rebooted after the pause. Never returns. */
+void hand_over(const char *root, const char *init, char **arguments, void (*leave)(void), int pause_seconds)
+    __attribute__((noreturn));
 
 #endif

@@ -9,8 +9,10 @@
  * the boot modules are loaded ('1', or '0' if one failed), on descriptor 3 it writes lines of words:
  *     .                          progress
  *     watchdog DEVICE SECONDS    open it, and pet it from now on
- *     handover ROOT INIT OWNER   end all processes and run INIT in ROOT; OWNER of the watchdog from then
- *                                on: `none` (it is stopped) or `systemd` (it is left ticking)
+ *     handover ROOT INIT OWNER PAUSE
+ *                                end all processes and run INIT in ROOT; OWNER of the watchdog from then
+ *                                on: `none` (it is stopped) or `systemd` (it is left ticking);
+ *                                where that fails: seconds until the reboot
  *     reboot | poweroff
  * Started as any other process, this program is the command `unbrick`.
  *
@@ -44,7 +46,9 @@ enum {
     TICK_MILLISECONDS = 500,
     PETS_PER_TIMEOUT = 4,
     LINE_BYTES_MAX = 1024,
-    WORDS_MAX = 4,
+    WORDS_MAX = 5,
+    PAUSE_SECONDS_MIN = 3,
+    PAUSE_SECONDS_MAX = SECONDS_MAX,
     WATCHDOG_SECONDS_MAX = SECONDS_MAX,
     OUT_OF_MEMORY_SCORE = 1000, /* the kernel ends Python before anything else */
 };
@@ -111,8 +115,11 @@ static void note_progress(char **words)
 
 static void begin_handover(char **words)
 {
+    int pause = atoi(words[4]);
+
     watchdog.runs_on = strcmp(words[3], "none") != 0;
-    hand_over(words[1], words[2], arguments_of_kernel, leave_watchdog);
+    pause = pause < PAUSE_SECONDS_MIN ? PAUSE_SECONDS_MIN : pause > PAUSE_SECONDS_MAX ? PAUSE_SECONDS_MAX : pause;
+    hand_over(words[1], words[2], arguments_of_kernel, leave_watchdog, pause);
 }
 
 static void begin_reboot(char **words)
@@ -125,7 +132,7 @@ static const struct {
     int words;
     void (*act)(char **words);
 } MESSAGES[] = {
-    {".", 1, note_progress},           {"watchdog", 3, open_watchdog}, {"handover", 4, begin_handover},
+    {".", 1, note_progress},           {"watchdog", 3, open_watchdog}, {"handover", 5, begin_handover},
     {"reboot", 1, begin_reboot},       {"poweroff", 1, begin_reboot},
 };
 

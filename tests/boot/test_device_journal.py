@@ -84,6 +84,14 @@ def test_an_unwritable_journal_lets_only_a_confirmed_os_start_uncounted(device: 
     assert shown(device.boot(), "CONFIRMED: handing over to version 1")
 
 
+@pytest.mark.fault("S7", "R3")
+def test_an_uncounted_boot_that_fails_rests_before_the_next(device: Device) -> None:
+    device.disk.corrupt("slot", offset=4096, length=64 << 10)  # the first file's content; it still mounts
+    guest = device.power_on(faults=(EVERY_WRITE,))
+    guest.expect("E904 init-not-executable", LOOKED_AT_SECONDS)
+    guest.expect("the next start is in 300 s", LOOKED_AT_SECONDS)
+
+
 @pytest.mark.fault("S7")
 def test_an_unwritable_journal_never_lets_an_unconfirmed_os_start(fresh: Device) -> None:
     guest = fresh.power_on(faults=(EVERY_WRITE,))

@@ -20,7 +20,7 @@ from payload.errors import PayloadBelowFloorError, PayloadError
 from payload.manifest import Manifest
 from payload.place import bundle_bytes
 from payload.sources import RegionSource
-from payload.trust import verify
+from payload.trust import trusted_key, verify
 from recovery import actions, update
 from recovery.conductor import Conductor
 from recovery.device_journal import DeviceJournal
@@ -81,7 +81,7 @@ def believe(header: Header) -> Manifest:
 
 @lru_cache
 def _believed(raw: bytes) -> Manifest:
-    return verify(decode_header(raw), ROOT, COMPATIBLE, 0, None)
+    return verify(decode_header(raw), trusted_key(ROOT, COMPATIBLE), COMPATIBLE, None)[0]
 
 
 @dataclass(frozen=True)

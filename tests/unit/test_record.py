@@ -7,6 +7,7 @@ from statemachine.limits import (
     BOOT_ATTEMPTS_MAX,
     CYCLES_MAX,
     RECORD_BODY_BYTES_MAX,
+    ROOT_BYTES_MAX,
     SLOTS_MAX,
     TEXT_BYTES_MAX,
     TRIED_IMAGES_MAX,
@@ -43,6 +44,7 @@ plain = st.builds(
     confirmed_version=u64,
     target=images,
     tried=st.lists(digests, max_size=TRIED_IMAGES_MAX).map(tuple),
+    root=st.binary(max_size=ROOT_BYTES_MAX),
 )
 records = st.tuples(plain, one_slot | two_slots).map(lambda made: made[0].but(**made[1]))
 

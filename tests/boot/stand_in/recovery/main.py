@@ -136,25 +136,25 @@ def hands_over(crashes: int) -> None:
     make_root("/sbin/init")
     if os.fork() == 0:
         wait()  # a straggler: it must be gone when init starts
-    send("handover /newroot /sbin/init none")
+    send("handover /newroot /sbin/init none 3")
     wait()
 
 
 def last_words(crashes: int) -> int:
     """Everything that is still in the pipe counts, though its writer is dead and it takes many reads."""
     make_root("/sbin/init")
-    os.write(MESSAGES, b".\n" * 5000 + b"handover /newroot /sbin/init none\n")
+    os.write(MESSAGES, b".\n" * 5000 + b"handover /newroot /sbin/init none 3\n")
     return 1
 
 
 def hands_over_to_nothing(crashes: int) -> None:
     make_root("/sbin/other")
-    send("handover /newroot /sbin/init none")
+    send("handover /newroot /sbin/init none 3")
     wait()
 
 
 def hands_over_nowhere(crashes: int) -> None:
-    send("handover /etc /sbin/init none")
+    send("handover /etc /sbin/init none 3")
     wait()
 
 
@@ -183,14 +183,14 @@ def stuck(crashes: int) -> None:
 def leaves_watchdog_running(crashes: int) -> None:
     make_root("/sbin/init")
     send(f"watchdog /dev/watchdog0 {WATCHDOG_SECONDS}")
-    send("handover /newroot /sbin/init systemd")
+    send("handover /newroot /sbin/init systemd 3")
     wait()
 
 
 def stops_watchdog(crashes: int) -> None:
     make_root("/sbin/init")
     send(f"watchdog /dev/watchdog0 {WATCHDOG_SECONDS}")
-    send("handover /newroot /sbin/init none")
+    send("handover /newroot /sbin/init none 3")
     wait()
 
 
