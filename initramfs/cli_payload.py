@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from initramfs.cli_registry import CONFIG, Option, Verb, position, show
 from initramfs.cli_secrets import (
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
 BUNDLE_DAYS = 365
 ROOTS = Option(("--roots",), "the file of roots: the chain that it carries", kind=Path, metavar="FILE")
 FILESYSTEMS = ("squashfs", "erofs", "ext4")
+KINDS = ("immutable", "read-write")
+WATCHDOG_OWNERS = ("none", "systemd")
+ROOTFS = "rootfs"
+EVERY_CLASS = ""
+SLOT_CLASS = re.compile(r"[A-Za-z0-9._+~-]+")
+# the fields of an image that have an option, and what they may be; () for any text
+IMAGE_OPTIONS: dict[str, tuple[str, ...]] = {
+    "filesystem": FILESYSTEMS,
+    "kind": KINDS,
+    "watchdog_owner": WATCHDOG_OWNERS,
+    "init": (),
+}
 _MAGICS = ((0, b"hsqs", "squashfs"), (1024, b"\xe2\xe1\xf5\xe0", "erofs"), (1080, b"\x53\xef", "ext4"))
 
 
@@ -39,20 +52,13 @@ def bundle_create(arguments: Namespace) -> int:
     device = configuration.load(arguments.config)
     roots = load_roots(arguments.roots) if arguments.roots else ()
     signed_at = signing_time()
-    image = ImageInput(
-        path=arguments.image,
-        filesystem=arguments.filesystem or filesystem_of(arguments.image),
-        slot_class=arguments.slot_class,
-        kind=arguments.kind,
-        watchdog_owner=arguments.watchdog_owner,
-        init=arguments.init,
-    )
+    images = tuple(ImageInput(**fields) for fields in images_of(arguments))
     wanted = BundleInput(
         device.compatible,
         arguments.version,
         arguments.version_name or str(arguments.version),
         arguments.kernel_release,
-        (image,),
+        images,
         signed_at,
         expiry(arguments.expires, signed_at, BUNDLE_DAYS),
     )
@@ -71,6 +77,49 @@ def bundle_create(arguments: Namespace) -> int:
     kinds = ", ".join(f"{count} {kind}" for kind, count in created.frames.items())
     show(arguments, facts, [f"{arguments.output}: {created.file_bytes} bytes, frames: {kinds}", *told])
     return 0
+
+
+def images_of(arguments: Namespace) -> list[dict[str, Any]]:
+    """The fields of an ``ImageInput`` for every ``--image``.
+
+    Raises:
+        BuildError: a class is there twice, has no image, or an option says what cannot be.
+    """
+    paths = _by_class("--image", arguments.image, ROOTFS)
+    given = {name: _checked(name, getattr(arguments, name), choices) for name, choices in IMAGE_OPTIONS.items()}
+    unknown = {slot_class for values in given.values() for slot_class in values} - {*paths, EVERY_CLASS}
+    if unknown:
+        hint = f"Images are given for: {', '.join(paths)}."
+        raise BuildError(f"there is no --image for {', '.join(sorted(unknown))}", hint)
+    images = []
+    for slot_class, path in paths.items():
+        fields = {name: values.get(slot_class, values.get(EVERY_CLASS)) for name, values in given.items()}
+        known = {name: value for name, value in fields.items() if value is not None}
+        known.setdefault("filesystem", filesystem_of(Path(path)))
+        images.append({"path": Path(path), "slot_class": slot_class, **known})
+    return images
+
+
+def _checked(name: str, texts: list[str], choices: tuple[str, ...]) -> dict[str, str]:
+    values = _by_class(f"--{name.replace('_', '-')}", texts, EVERY_CLASS)
+    for value in values.values():
+        if choices and value not in choices:
+            raise BuildError(f"--{name.replace('_', '-')} {value}: there is no such thing", f"{', '.join(choices)}.")
+    return values
+
+
+def _by_class(option: str, texts: list[str], without: str) -> dict[str, str]:
+    """``CLASS=VALUE`` or ``VALUE``, which is meant for ``without``. A path with a slash before its `=` is a path."""
+    found: dict[str, str] = {}
+    for text in texts:
+        slot_class, equals, value = text.partition("=")
+        if not equals or not SLOT_CLASS.fullmatch(slot_class):
+            slot_class, value = without, text
+        if slot_class in found:
+            hint = f"Give each of them a slot class: {option} CLASS={value}."
+            raise BuildError(f"{option} is there twice for {slot_class or 'every class'}", hint)
+        found[slot_class] = value
+    return found
 
 
 def filesystem_of(image: Path) -> str:
@@ -145,7 +194,13 @@ VERBS = (
         bundle_create,
         (
             CONFIG,
-            Option(("--image",), "the root file system's image", kind=Path, metavar="FILE", required=True),
+            Option(
+                ("--image",),
+                "an image and the slots it is for, rootfs without; one for each class",
+                metavar="[CLASS=]FILE",
+                required=True,
+                many=True,
+            ),
             Option(("--version",), "a whole number; higher is newer", kind=int, metavar="N", required=True),
             Option(("--version-name",), "the version as people call it", metavar="TEXT", default=""),
             Option(("--kernel-release",), "what `uname -r` says on the device", metavar="RELEASE", required=True),
@@ -159,17 +214,37 @@ VERBS = (
                 default="",
             ),
             Option(("-o", "--output"), "the bundle to write", kind=Path, metavar="FILE.ubk", required=True),
-            Option(("--filesystem",), "found by its magic number without", choices=FILESYSTEMS, default=""),
-            Option(("--slot-class",), "which slots it is for", metavar="CLASS", default="rootfs"),
-            Option(("--kind",), "may the OS write it?", choices=("immutable", "read-write"), default="immutable"),
             Option(
-                ("--watchdog-owner",), "who pets the watchdog in the OS", choices=("none", "systemd"), default="none"
+                ("--filesystem",),
+                "found by its magic number without",
+                metavar=f"[CLASS=]{'|'.join(FILESYSTEMS)}",
+                choices=FILESYSTEMS,
+                many=True,
             ),
-            Option(("--init",), "what to start in it", metavar="PATH", default="/sbin/init"),
+            Option(
+                ("--kind",),
+                "may the OS write it? immutable without",
+                metavar=f"[CLASS=]{'|'.join(KINDS)}",
+                choices=KINDS,
+                many=True,
+            ),
+            Option(
+                ("--watchdog-owner",),
+                "who pets the watchdog in the OS; none without",
+                metavar=f"[CLASS=]{'|'.join(WATCHDOG_OWNERS)}",
+                choices=WATCHDOG_OWNERS,
+                many=True,
+            ),
+            Option(("--init",), "what to start in it; /sbin/init without", metavar="[CLASS=]PATH", many=True),
         ),
-        examples=(
+        "A bundle may have several images, each for another slot class; an option without a class is for all of them.\n"
+        "The same images, keys and options give the same bytes, where SOURCE_DATE_EPOCH says when it was signed.\n"
+        "The file appears whole or not at all.",
+        (
             "unbrick bundle create -c device.toml --image rootfs.squashfs --version 2 --version-name 2.0 \\\n"
             "      --kernel-release 6.1.0-40-amd64 --key signing.key -o os.ubk",
+            "unbrick bundle create --image rootfs=rootfs.erofs --image maps=maps.ext4 --kind maps=read-write \\\n"
+            "      --version 2 --kernel-release 6.1.0-40-amd64 --key signing.key -o os.ubk",
         ),
     ),
     Verb(

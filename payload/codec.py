@@ -55,7 +55,7 @@ def _host_zstd_decompress(stored: bytes, size_max: int) -> bytes:
     try:
         # The library believes the size that the frame claims and allocates it: look first.
         claimed = zstandard.get_frame_parameters(stored).content_size
-        if claimed > size_max:
+        if claimed > size_max and claimed != zstandard.CONTENTSIZE_UNKNOWN:
             raise ValueError(f"claims {claimed} bytes, allowed are {size_max}")
         decompressor = zstandard.ZstdDecompressor()
         return decompressor.decompress(stored, max_output_size=size_max, allow_extra_data=False)

@@ -174,23 +174,23 @@ def test_a_bundle_is_made_shown_and_verified(tmp_path: Path, capsys: pytest.Capt
     facts = json.loads(run(capsys, "info", tmp_path / "os.ubk", "--json")[1])
     assert facts["manifest"]["compatible"] == "unbrick-virtual"
     assert facts["manifest"]["images"][0]["filesystem"] == "squashfs"
-    code, out, err = run(capsys, "verify", tmp_path / "os.ubk", "--key", tmp_path / "root.pub")
+    code, out, err = run(capsys, "verify", tmp_path / "os.ubk", "--root", tmp_path / "root.pub")
     assert (code, err) == (0, "") and "an intact bundle" in out
 
 
 def test_a_bundle_is_verified_with_a_key_only(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "verify", bundle)
-    assert code == 1 and "--key root.pub" in err
+    assert code == 1 and "--root root.pub" in err
 
 
 def test_a_damaged_or_foreign_bundle_is_not_intact(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generate_key(bundle.with_name("other.key"), bundle.with_name("other.pub"))
-    code, out, _ = run(capsys, "verify", bundle, "--key", bundle.with_name("other.pub"))
+    code, out, _ = run(capsys, "verify", bundle, "--root", bundle.with_name("other.pub"))
     assert code == 1 and "not by a key" in out
     damaged = bytearray(bundle.read_bytes())
     damaged[-100] ^= 1
     bundle.write_bytes(damaged)
-    code, out, _ = run(capsys, "verify", bundle, "--key", bundle.with_name("root.pub"))
+    code, out, _ = run(capsys, "verify", bundle, "--root", bundle.with_name("root.pub"))
     assert code == 1 and "frames are damaged" in out
 
 

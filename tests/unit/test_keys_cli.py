@@ -296,8 +296,8 @@ def test_a_file_of_roots_is_shown_and_verified_as_any_file(desk: Desk, device: K
     out, _err = desk.run("verify", "device.roots")
     assert "2 roots, the newest is 2" in out
     desk.run("key", "rotate", "chain.roots", "-c", "device.toml", "--from", "build.pub", "--key", "build.key")
-    assert "followed from" in desk.run("verify", "chain.roots", "--key", "build.pub")[0]
-    out, _err = desk.run("verify", "chain.roots", "--key", "alice.pub", code=1)
+    assert "followed from" in desk.run("verify", "chain.roots", "--root", "build.pub")[0]
+    out, _err = desk.run("verify", "chain.roots", "--root", "alice.pub", code=1)
     assert "signatures that the one before must give" in out
 
 
