@@ -132,7 +132,7 @@ def read_exactly(reader: Reader, offset: int, length: int) -> bytes:
     try:
         data = reader.read(offset, length)
     except OSError as error:
-        raise PayloadUnreadableError(f"{length} bytes at {offset} cannot be read: {error}") from error
+        raise PayloadUnreadableError(f"{length} bytes at {offset} cannot be read: {error}", error) from error
     if len(data) != length:
         raise PayloadTruncatedError(f"the bundle ends at {offset + len(data)} and needs {offset + length}")
     return data

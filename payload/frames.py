@@ -45,12 +45,33 @@ class FrameReader:
         self._data_offset = data_offset
         self.table = table
 
+    def announce(self, indices: Sequence[int]) -> None:
+        """Say which frames will be asked for, in this order: a source that is far away plans its requests."""
+        announce = getattr(self._reader, "announce", None)
+        if announce is not None:
+            entries = (self.table[index] for index in indices)
+            announce([(self._data_offset + one.offset, one.stored_length) for one in entries if one.stored_length])
+
     def frame(self, index: int) -> bytes:
         """The plain bytes of frame ``index``, verified: no other bytes ever come out of here.
 
         Raises:
-            BundleError: this bundle does not have them.
+            BundleError: this bundle does not have them, wherever its source looked.
         """
+        while True:
+            try:
+                return self._frame(index)
+            except PayloadCorruptError:
+                if not self._doubt(index):
+                    raise
+
+    def _doubt(self, index: int) -> bool:
+        """Whether the source, told that its bytes were wrong, has others to give: another mirror's, say."""
+        doubt = getattr(self._reader, "doubt", None)
+        entry = self.table[index]
+        return doubt is not None and bool(doubt(self._data_offset + entry.offset, entry.stored_length))
+
+    def _frame(self, index: int) -> bytes:
         entry = self.table[index]
         try:
             stored = b""
@@ -106,6 +127,7 @@ def verify_source(
     """The frames that the bundle cannot give, each with its reason; of ``indices`` or of all."""
     wanted: Sequence[int] = range(len(frames.table)) if indices is None else indices
     missing: dict[int, BundleError] = {}
+    frames.announce(wanted)
     for done, index in enumerate(wanted, 1):
         try:
             frames.frame(index)
@@ -136,6 +158,7 @@ def write(region: Region, frames: FrameReader, indices: Sequence[int], progress:
     every few frames bounds what a power cut takes back; the last one is the caller's.
     """
     outcome = Outcome()
+    frames.announce(indices)
     for done, index in enumerate(indices, 1):
         try:
             # The buffer that was verified is the buffer that is written.

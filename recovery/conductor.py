@@ -72,6 +72,7 @@ class Conductor:
         except BootFailedError as error:
             note(str(error))
             return "boot_failed", error.reason, {}
+        self._workshop.leave()
         image = self._record.installed
         note(f"{self._record.state}: handing over to version {image.version}{', pristine' if pristine else ''}")
         return self._supervisor.hand_over(root, image.init, image.watchdog_owner)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from payload import install, sources
-from payload.errors import PayloadError
+from payload.errors import PayloadCorruptError, PayloadError
 from recovery.console import Progress, say
 from recovery.disks import open_region
 from recovery.keyring import Keyring
@@ -21,9 +21,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from payload.bundle import Header
+    from payload.fetch import HttpSource
     from payload.manifest import Manifest
+    from recovery.network import Network
 
 SLOT_CLASS = "rootfs"
+# Reasons that say nothing of the bundle itself.
+_ON_THE_WAY = (
+    "name-unresolved",
+    "server-unreachable",
+    "server-stalled",
+    "server-untrusted",
+    "server-refused",
+    "payload-changed",
+)
 TOLD_MAX = 256
 
 
@@ -46,6 +57,7 @@ class Workshop:
         self.payload = open_region(disk, config["payload"]["region"])
         self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
+        self._network: Network | None = None
         self._keyring: Keyring | None = None
 
     def recall(self, record: Record) -> None:
@@ -59,6 +71,22 @@ class Workshop:
     def keyring(self) -> Keyring:
         assert self._keyring is not None, "the record was not recalled"
         return self._keyring
+
+    @property
+    def network(self) -> Network | None:
+        """The network of this device, if it has one. Nothing of it is imported before somebody asks."""
+        if self._network is None and self.config.get("network"):
+            from recovery.network import Network
+
+            self._network = Network(
+                self.config["network"], self.alive, self._tell, clock_floor=self.keyring.trusted.clock_floor
+            )
+        return self._network
+
+    def leave(self) -> None:
+        """Give back what the OS must not find in use."""
+        if self._network is not None:
+            self._network.down()
 
     def believe(self, header: Header) -> Manifest:
         """The manifest of a header that this device may hold, whatever its version. Raises ``PayloadError``."""
@@ -98,7 +126,26 @@ class Workshop:
         taken, refused = sources.candidates(found, self._installable)
         # A root that one source brings counts for all of them, for those before it, too.
         taken, revoked = sources.believed_still(taken, self._installable)
-        for source, error in [*refused, *revoked]:
+        return self._chosen(record, taken, [*refused, *revoked])
+
+    def remote_candidates(self, record: Record) -> list[sources.Candidate]:
+        """The same from the network, which is asked only now; the link comes up for it."""
+        taken: list[sources.Candidate] = []
+        refused: list[tuple[sources.Source, PayloadError]] = []
+        for source in self.network.look() if self.network else ():
+            found, failed = sources.candidates([source], self._downloadable)
+            while failed and _was_changed_on_its_way(source, failed[0][1]):
+                found, failed = sources.candidates([source], self._downloadable)
+            taken += found
+            refused += failed
+        taken, revoked = sources.believed_still(taken, self._downloadable)
+        return self._chosen(record, taken, [*refused, *revoked])
+
+    def _chosen(
+        self, record: Record, taken: list[sources.Candidate], refused: list[tuple[sources.Source, PayloadError]]
+    ) -> list[sources.Candidate]:
+        """Those of ``taken`` that may be tried, the best one first; why the others may not is said."""
+        for source, error in refused:
             self._tell(CODES[error.reason], f"{source.name}: {error}")
             source.close()
         best = sources.order(taken, floor=self.keyring.trusted.floor, exclude_digests=record.tried)
@@ -107,6 +154,25 @@ class Workshop:
                 self._tell(CODES["payload-tried"], f"{candidate.source.name}: version {candidate.manifest.version}")
                 candidate.source.close()
         return sorted(best, key=lambda candidate: _preference(record, candidate.manifest.digest))
+
+    def is_remote(self, candidate: sources.Candidate) -> bool:
+        """Whether it comes over the network: it may end at any time, and it cannot be looked at for nothing."""
+        return self._network is not None and self._network.is_source(candidate.source)
+
+    def may_come_back(self, candidate: sources.Candidate, error: PayloadError) -> bool:
+        """Whether only the way to it failed: then the same source is worth another try after a pause."""
+        return self.is_remote(candidate) and error.reason in _ON_THE_WAY
+
+    def why_nothing_came(self, refusal: int) -> int:
+        """``refusal``, or the network's reason where nothing else was to be had."""
+        if self._network is None or refusal != CODES["no-source"]:
+            return refusal
+        return self._network.reason or refusal
+
+    def note_received(self, candidates: Sequence[sources.Candidate]) -> None:
+        """Say what came over the network, and let the next pause be short where that was something."""
+        if self._network:
+            self._network.note_received([one.source for one in candidates])
 
     @staticmethod
     def close(candidates: Sequence[sources.Candidate]) -> None:
@@ -120,6 +186,10 @@ class Workshop:
     def _installable(self, header: Header) -> Manifest:
         """What may be installed here and now: it must be for the kernel that runs."""
         return self.keyring.installable(header, os.uname().release)
+
+    def _downloadable(self, header: Header) -> Manifest:
+        """The same for what comes over a network: also not expired."""
+        return self.keyring.installable(header, os.uname().release, network=True)
 
     def _tell(self, reason: int, text: str) -> None:
         """Why a source is refused, once: a resting device looks at the same sources again and again."""
@@ -135,6 +205,11 @@ class Workshop:
             shown.setdefault(activity, Progress(activity, self.alive))(done, total)
 
         return show
+
+
+def _was_changed_on_its_way(source: HttpSource, error: PayloadError) -> bool:
+    """Whether a header is damaged, and its source has somebody else to ask."""
+    return isinstance(error, PayloadCorruptError) and source.doubt(0, 0)
 
 
 def image_of(manifest: Manifest) -> Image:

@@ -17,7 +17,7 @@ RENAMES = {
     "payload/durable.py": "the one place that replaces files",
     "initramfs/debian.py": "gives finished folders of the host's cache their name; a device has none",
 }
-BUILT_INTO_THE_IMAGE = ("_unbrick", "device_config")
+BUILT_INTO_THE_IMAGE = ("_unbrick", "_unbrick_tls", "device_config")
 
 ORDINARY_BOOT = (
     "statemachine/table.py", "statemachine/step.py", "statemachine/record.py", "statemachine/decide.py",
