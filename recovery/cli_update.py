@@ -44,9 +44,21 @@ _OUTCOMES = {
 }
 
 
+_INSTALL_EXAMPLES = """examples:
+  unbrick install /data/os.ubk                 a newer or an older version, at or above the floor
+  unbrick install /dev/sda1                    from a disk or partition that begins with a bundle
+  unbrick install --background --rate-limit 2M os.ubk
+  unbrick reboot                               try it; without a commit the device comes back by itself
+  unbrick resume                               after a power cut or a kill: go on where it was
+
+exit codes: 0 done, 1 error, 4 done, and a restart is needed
+"""
+
+
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add them to the device's parser."""
     install = _verb(verbs, "install", "install a version from a bundle; it runs after a restart", _install)
+    install.epilog, install.formatter_class = _INSTALL_EXAMPLES, argparse.RawDescriptionHelpFormatter
     install.add_argument("file", metavar="FILE", help="the bundle (.ubk), or a disk or partition that begins with one")
     install.add_argument("--again", action="store_true", help="also a version that failed on this device")
     install.add_argument("--one-way", action="store_true", help="also where the version that runs could not come back")
