@@ -160,6 +160,10 @@ def _commit(chosen: argparse.Namespace) -> int:
     except update.NotPossibleError as error:
         print(f"unbrick: nothing to confirm: {error}", file=sys.stderr)
         return NOTHING_TO_DO
+    except update.UpdateError as error:
+        if error.reason != CODES["not-booted"]:
+            raise
+        return _report(chosen, RESTART_NEEDED, update.WAITS_FOR_RESTART, 0, str(error))
     line = f"{label(record.reason)}: version {record.confirmed_version}"
     tell_console(f"unbrick: {line}")
     code = _report(chosen, DONE, "confirmed", record.confirmed_version, line)
