@@ -22,7 +22,7 @@ from statemachine.record import NO_DIGEST, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
     from typing import Any
 
     from payload.bundle import Header
@@ -92,15 +92,23 @@ def repair(workshop: Workshop, record: Record) -> Result:
     found = workshop.slot_header(wanted)
     if found is None or wanted in record.tried:
         return "source_missing", CODES["no-source"], {}
-    return _write(workshop, record, _offers(workshop, record, wanted), "frames_rewritten", CODES["frames-repaired"])
+    return _write_best(workshop, record, wanted, "frames_rewritten", CODES["frames-repaired"])
 
 
 def reinstall(workshop: Workshop, record: Record) -> Result:
     """Write the best image that is here. Its digest is in the journal before its first frame is in the slot."""
-    return _write(workshop, record, _offers(workshop, record), "image_written", CODES["installed"])
+    return _write_best(workshop, record, NO_DIGEST, "image_written", CODES["installed"])
 
 
-def _offers(workshop: Workshop, record: Record, wanted: bytes = NO_DIGEST) -> Iterator[Candidate]:
+def _write_best(workshop: Workshop, record: Record, wanted: bytes, done: str, reason: int) -> Result:
+    offers = _offers(workshop, record, wanted)
+    try:
+        return _write(workshop, record, offers, done, reason)
+    finally:
+        offers.close()
+
+
+def _offers(workshop: Workshop, record: Record, wanted: bytes) -> Generator[Candidate, None, None]:
     """What is here, the best first; and only if none of that did, what servers have."""
     for look in (workshop.candidates, workshop.remote_candidates):
         found = look(record)
