@@ -22,7 +22,7 @@ from statemachine.record import NO_DIGEST, Record, Slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
     from typing import Any
 
     from payload.bundle import Header
@@ -112,7 +112,7 @@ def repair(workshop: Workshop, record: Record) -> Result:
     found = workshop.slot_header(record.primary, wanted)
     if found is None or wanted in record.tried:
         return "source_missing", CODES["no-source"], {}
-    return _write(workshop, record, record.primary, _offers(workshop, record, wanted), "frames_rewritten")
+    return _write_best(workshop, record, record.primary, wanted, "frames_rewritten")
 
 
 def prepare(workshop: Workshop, record: Record) -> Result:
@@ -139,10 +139,18 @@ def reinstall(workshop: Workshop, record: Record) -> Result:
     """Write the best image that is here. Its digest is in the journal before its first frame is in a slot."""
     begun = record.target.digest != NO_DIGEST
     number = record.target_slot if begun else slot_to_rewrite(record)
-    return _write(workshop, record, number, _offers(workshop, record), "image_written")
+    return _write_best(workshop, record, number, NO_DIGEST, "image_written")
 
 
-def _offers(workshop: Workshop, record: Record, wanted: bytes = NO_DIGEST) -> Iterator[Candidate]:
+def _write_best(workshop: Workshop, record: Record, number: int, wanted: bytes, done: str) -> Result:
+    offers = _offers(workshop, record, wanted)
+    try:
+        return _write(workshop, record, number, offers, done)
+    finally:
+        offers.close()
+
+
+def _offers(workshop: Workshop, record: Record, wanted: bytes) -> Generator[Candidate, None, None]:
     """What is here, the best first; and only if none of that did, what servers have."""
     for look in (workshop.candidates, workshop.remote_candidates):
         found = look(record)
