@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from payload import codec, manifest, roots
 from payload.bundle import CHECKED_FROM, decode_header, read_header
@@ -25,22 +24,13 @@ from recovery.workshop import image_of
 from statemachine import journal, record
 from tests.fuzz import bundle_mutations
 from tests.fuzz.bundle_cases import COMPATIBLE, KERNEL, make_draft, make_roots
+from tests.fuzz.target import Target
 from tests.unit.payload_samples import BytesReader
 
 INPUT_BYTES_MAX = 8192
 SEEDS = 12
 BLOCKS_MAX, FRAME_BLOCKS_MAX = 64, 8  # of an image: small ones, for speed
 TABLE_START = struct.Struct("<II")  # blocks of the image, blocks of a frame
-
-
-@dataclass(frozen=True)
-class Target:
-    """``check`` is called with any bytes; ``seeds`` are good examples for the fuzzer to begin with. ``mutate`` changes
-    one where its structure is known, so that what is behind a length or a quotation mark is reached."""
-
-    check: Callable[[bytes], None]
-    seeds: Callable[[], list[bytes]]
-    mutate: Callable[[bytes, random.Random], bytes]
 
 
 @contextmanager
@@ -182,11 +172,15 @@ def record_seeds() -> list[bytes]:
 
 
 PINNED = Trusted(roots.decode_root(dump(make_roots(random.Random(0), 1)[0].root)))
+# Headers and tables: ten million.
+BUNDLE_TARGETS = {
+    "header": Target(check_header, header_seeds, bundle_mutations.mutate_header, 2_000_000),
+    "remembered-header": Target(check_remembered_header, header_seeds, bundle_mutations.mutate_header, 2_000_000),
+    "manifest": Target(check_manifest, manifest_seeds, bundle_mutations.mutate_json, 2_000_000),
+    "roots": Target(check_roots, roots_seeds, bundle_mutations.mutate_chain, 2_000_000),
+    "table": Target(check_table, table_seeds, bundle_mutations.mutate_bytes, 2_000_000),
+}
 TARGETS = {
-    "header": Target(check_header, header_seeds, bundle_mutations.mutate_header),
-    "remembered-header": Target(check_remembered_header, header_seeds, bundle_mutations.mutate_header),
-    "manifest": Target(check_manifest, manifest_seeds, bundle_mutations.mutate_json),
-    "roots": Target(check_roots, roots_seeds, bundle_mutations.mutate_chain),
-    "table": Target(check_table, table_seeds, bundle_mutations.mutate_bytes),
-    "record": Target(check_record, record_seeds, bundle_mutations.mutate_bytes),
+    **BUNDLE_TARGETS,
+    "record": Target(check_record, record_seeds, bundle_mutations.mutate_bytes, 1_000_000),
 }
