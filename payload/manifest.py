@@ -33,6 +33,7 @@ class Image:
     """One image of a bundle. ``table`` is there once ``payload.trust`` has verified it."""
 
     __slots__ = (
+        "delta_digest",
         "filesystem",
         "frame_size",
         "init",
@@ -55,7 +56,9 @@ class Image:
         table_digest: bytes,
         watchdog_owner: str,
         init: str,
+        delta_digest: bytes = bytes(DIGEST_BYTES),
     ) -> None:
+        self.delta_digest = delta_digest
         self.slot_class = slot_class
         self.kind = kind
         self.filesystem = filesystem
@@ -140,6 +143,7 @@ def decode(text: bytes) -> Manifest:
 
 def _image_fields(image: Image) -> dict[str, Any]:
     return {
+        "delta-digest": image.delta_digest.hex(),
         "filesystem": image.filesystem,
         "frame-size": image.frame_size,
         "init": image.init,
@@ -154,6 +158,7 @@ def _image_fields(image: Image) -> dict[str, Any]:
 def _decode_image(fields: Any) -> Image:
     _check_fields(fields, _IMAGE_FIELDS, "image")
     values = {key.replace("-", "_"): value for key, value in fields.items()}
+    values["delta_digest"] = bytes.fromhex(fields["delta-digest"])
     values["table_digest"] = bytes.fromhex(fields["table-digest"])
     return Image(**values)
 
@@ -227,6 +232,7 @@ _MANIFEST_FIELDS: dict[str, Check] = {
 }
 
 _IMAGE_FIELDS: dict[str, Check] = {
+    "delta-digest": _is_digest,
     "filesystem": _one_of("squashfs", "erofs", "ext4"),
     "frame-size": _between(FRAME_BYTES_MIN, FRAME_BYTES_MAX, IMAGE_UNIT_BYTES),
     "init": _is_path,

@@ -53,7 +53,7 @@ def verify(header: Header, root_key: bytes, compatible: str | None, floor: int, 
     """
     _check_signature(header, root_key)
     manifest = decode(header.manifest_bytes)
-    _attach_tables(manifest, header.tables)
+    attach_tables(manifest, header.tables)
     if compatible is not None and manifest.compatible != compatible:
         raise PayloadWrongCompatibleError(f"the bundle is for {manifest.compatible!r}, this device is {compatible!r}")
     if manifest.version < floor:
@@ -76,7 +76,8 @@ def _check_signature(header: Header, root_key: bytes) -> None:
         raise PayloadForgedError("the signature is not of this manifest")
 
 
-def _attach_tables(manifest: Manifest, tables: bytes) -> None:
+def attach_tables(manifest: Manifest, tables: bytes) -> None:
+    """Give each image its frame table, compared with the digest in the manifest. Raises ``BundleError``."""
     start = 0
     for image in manifest.images:
         end = start + frame_count(image.size, image.frame_size) * ENTRY.size
