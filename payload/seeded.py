@@ -136,14 +136,16 @@ class _FromBlocks:
         context = min(self._index.context_bytes, position)
         made = bytearray(self._target.read(position - context, context) if context else b"")
         stored = b"".join(read_exactly(self._plain.reader, *wanted) for wanted in self.ranges(index))
+        at = 0
         for place, length, blocks in self._pieces(index):
             if place != NOWHERE:
                 made += self._places.read(place, blocks)
             elif length == 0:
                 made += bytes(BLOCK_BYTES)
             else:
-                unit, stored = stored[:length], stored[length:]
-                made += unpack_unit(unit, bytes(made[max(0, len(made) - self._index.context_bytes) :]))
+                before = made[max(0, len(made) - self._index.context_bytes) :]
+                made += unpack_unit(stored[at : at + length], bytes(before))
+                at += length
         return bytes(made[context:])
 
     def _pieces(self, index: int) -> Iterator[tuple[int, int, int]]:
@@ -205,7 +207,7 @@ class Reuse:
         ways: dict[int, Way] = {}
         try:
             entries = read_directory(source, header, self.manifest, image) if self.seeds and indices else []
-            _plan_references(plain, image, entries, self.seeds, indices, ways)
+            _plan_references(plain, image, entries, self.seeds, indices, ways, progress)
             _plan_blocks(plain, image, entries, self.seeds, target, indices, ways, progress)
         except BundleError:
             pass  # a damaged delta part
@@ -219,6 +221,7 @@ def _plan_references(
     seeds: Sequence[Seed],
     indices: Sequence[int],
     ways: dict[int, Way],
+    progress: Progress,
 ) -> None:
     """Frames for which a seed holds the old version that the builder knew. The smallest of several."""
     for seed, entry in _named(entries, seeds):
@@ -228,7 +231,8 @@ def _plan_references(
             index = ReferenceIndex(read_index(plain.reader, plain.data_offset, entry), image)
         except PayloadError:
             continue
-        for frame in indices:
+        for done, frame in enumerate(indices, 1):
+            progress("look at the old version", done, len(indices))
             reference = index.frame(frame)
             known = ways.get(frame)
             best = known.reference.stored_length if isinstance(known, _FromReference) else _plain_cost(plain, frame)

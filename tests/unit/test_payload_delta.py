@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from dataclasses import replace
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from payload import frames
 from payload.bundle import read_header
 from payload.create import BundleInput, ImageInput, create
+from payload.delta import (
+    BLOCK_INDEX_START,
+    BLOCKS,
+    DIRECTORY_BYTES,
+    DIRECTORY_ENTRIES_MAX,
+    DIRECTORY_ENTRY,
+    DIRECTORY_START,
+    INDEX_BYTES_MAX,
+    REFERENCE_INDEX_START,
+    REFERENCES,
+    Entry,
+    decode_directory,
+    directory_offset,
+    encode_directory,
+    read_directory,
+    read_index,
+)
+from payload.digest import digest
+from payload.errors import PayloadFormatError, PayloadInputError
 from payload.frames import FrameReader
 from payload.install import install
 from payload.seeded import Reuse
 from payload.seeds import ImageInBundle, Seed
-from tests.simulator.disk import Storage
+from tests.simulator.disk import Storage, Window
 from tests.unit.payload_samples import COMPATIBLE, KERNEL, KEY, BytesReader, believe
 
 BLOCK = 4096
@@ -150,3 +173,288 @@ def test_what_is_announced_is_what_is_read(new: Version, old: Version) -> None:
         device.install(new, reader, [Seed(device.other, seed_of)])
         assert reader.announced
         assert reader.reads[-len(reader.announced) :] == reader.announced
+
+
+def test_the_plain_frames_are_always_there(new: Version) -> None:
+    """What a repair, a stick or a device that knows no delta part reads is complete without it."""
+    reader = FrameReader(BytesReader(new.content[: -new.created.delta_bytes]), len(new.header.raw), new.image.frames())
+    assert b"".join(reader.frame(index) for index in range(len(reader.table))) == new.plain
+
+
+def test_a_small_repair_does_not_pay_for_an_index(new: Version, old: Version) -> None:
+    damaged = bytearray(new.plain)
+    damaged[5 * FRAME + 1] ^= 1
+    reader = install_with(new, bytes(damaged), old.plain, "o")
+    assert len(reader.reads) == 2  # the directory, the frame
+
+
+@pytest.mark.parametrize("how", ["rot", "short", "gone", "other", "empty"])
+def test_a_seed_that_is_not_what_it_was_costs_bytes_only(new: Version, old: Version, how: str) -> None:
+    device = Device(b"", old.plain, len(new.plain) + FRAME)
+    for manifest in (None, old.manifest):
+        seed = Seed(Lying(device.other, how), manifest)
+        device.slot.write(0, bytes(device.slot.size))
+        device.install(new, CountingReader(new.content), [seed])
+
+
+class Lying:
+    """Old content that changes between the look at it and its use."""
+
+    def __init__(self, content: Window, how: str) -> None:
+        self._content = content
+        self._how = how
+        self._seen: set[int] = set()
+        self.size = content.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        data = self._content.read(offset, length)
+        again = all(block in self._seen for block in range(offset // BLOCK, (offset + length) // BLOCK))
+        self._seen |= set(range(offset // BLOCK, (offset + length) // BLOCK))
+        if self._how == "gone" and again:
+            raise OSError("pulled out")
+        lies = {"rot": data[:-1] + b"?", "short": data[:-1], "other": bytes(length), "empty": b"", "gone": data}
+        return lies[self._how] if again else data
+
+
+def test_the_slot_itself_is_a_seed_only_for_what_is_still_there(new: Version, old: Version) -> None:
+    """In place: content moves to the front and to the back; what was replaced is fetched."""
+    for moved in (old.plain, old.plain[3 * BLOCK :], bytes(3 * BLOCK) + old.plain):
+        reader = install_with(new, moved, b"", "s")
+        assert reader.fetched() < plain_bytes(new)
+
+
+def test_in_place_never_reads_what_this_run_has_replaced(new: Version, old: Version) -> None:
+    device = Device(old.plain, b"", len(new.plain) + FRAME)
+    watched = Watched(device.slot)
+    reuse = Reuse(new.manifest, [Seed(watched, old.manifest, is_target=True)])
+    install(
+        watched, device.headers, CountingReader(new.content), new.header, new.image, target_broken=True, reuse=reuse
+    )
+    assert device.slot.disk.peek(16384, len(new.plain)) == new.plain
+    assert watched.written
+    assert not watched.read_too_late
+
+
+class Watched:
+    """A slot that notes reads of old content that is there no more."""
+
+    def __init__(self, slot: Window) -> None:
+        self._slot = slot
+        self.size, self.write_unit, self.erase_unit = slot.size, slot.write_unit, slot.erase_unit
+        self.written: set[int] = set()
+        self.read_too_late: list[int] = []
+        self._frame = -1
+
+    def read(self, offset: int, length: int) -> bytes:
+        in_frames = range(offset // FRAME, -(-(offset + length) // FRAME))
+        if self._frame >= 0 and length != FRAME and offset + length != (self._frame + 1) * FRAME:
+            self.read_too_late += [index for index in in_frames if index in self.written]
+        return self._slot.read(offset, length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._frame = offset // FRAME
+        self.written.add(self._frame)
+        self._slot.write(offset, data)
+
+    def flush(self) -> None:
+        self._slot.flush()
+
+
+def test_an_old_image_in_a_bundle_is_a_seed(new: Version, old: Version) -> None:
+    device = Device(b"", b"", len(new.plain) + FRAME)
+    reader = CountingReader(new.content)
+    device.install(new, reader, [Seed(ImageInBundle(old.frame_reader()), old.manifest)])
+    assert reader.fetched() < plain_bytes(new) / 3
+
+
+def test_of_several_old_versions_the_one_that_is_here_is_used(tmp_path: Path, old: Version) -> None:
+    older = Version(tmp_path, "older", old_image(seed=9), 1, units=False)
+    new = Version(tmp_path, "new", updated(older.plain), 3, old, older, units=False)
+    device = Device(b"", older.plain, len(new.plain) + FRAME)
+    reader = CountingReader(new.content)
+    device.install(new, reader, [Seed(device.other, older.manifest)])
+    assert reader.fetched() < plain_bytes(new) / 3
+
+
+def test_several_images_have_a_directory_each(tmp_path: Path, old: Version) -> None:
+    images = [updated(old.plain, 3)[: 2 * FRAME], updated(old.plain, 4)[: 2 * FRAME]]
+    inputs = []
+    for name, image in zip(("rootfs", "extra"), images, strict=True):
+        (tmp_path / name).write_bytes(image)
+        inputs.append(ImageInput(tmp_path / name, "ext4", slot_class=name, frame_size=FRAME))
+    fields = BundleInput(COMPATIBLE, 2, "2", KERNEL, tuple(inputs), True, (old.path,))
+    create(fields, KEY, tmp_path / "two.ubk")
+    content = (tmp_path / "two.ubk").read_bytes()
+    header = read_header(BytesReader(content))
+    manifest = believe(header)
+    for name, image, kinds in (("rootfs", images[0], [BLOCKS, REFERENCES]), ("extra", images[1], [BLOCKS])):
+        chosen = manifest.image(name)
+        found = read_directory(BytesReader(content), header, manifest, chosen)
+        assert [entry.kind for entry in found] == kinds
+        device = Device(b"", old.plain, len(image) + FRAME)
+        reader = CountingReader(content)
+        reuse = Reuse(manifest, [Seed(device.other)])
+        install(device.slot, device.headers, reader, header, chosen, target_broken=True, reuse=reuse)
+        assert device.slot.disk.peek(16384, len(image)) == image
+        assert reader.fetched() < 40_000
+
+
+def test_the_same_input_gives_the_same_delta_part(tmp_path: Path, new: Version, old: Version) -> None:
+    assert Version(tmp_path, "again", new.plain, 2, old).content[4096:] == new.content[4096:]
+
+
+def test_a_bundle_that_is_none_is_no_old_version(tmp_path: Path) -> None:
+    (tmp_path / "none.ubk").write_bytes(b"nothing")
+    (tmp_path / "image").write_bytes(bytes(FRAME))
+    fields = BundleInput(
+        COMPATIBLE, 1, "1", KERNEL, (ImageInput(tmp_path / "image", "ext4"),), False, (tmp_path / "none.ubk",)
+    )
+    with pytest.raises(PayloadInputError, match=r"none\.ubk"):
+        create(fields, KEY, tmp_path / "out.ubk")
+
+
+# Hostile bytes
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Version, Version]:
+    folder = tmp_path_factory.mktemp("small")
+    old = Version(folder, "old", old_image(2, seed=5), 1, units=False)
+    return old, Version(folder, "new", updated_slightly(old.plain), 2, old)
+
+
+def updated_slightly(old: bytes) -> bytes:
+    changed = bytearray(old)
+    changed[3 * BLOCK + 7 : 3 * BLOCK + 20] = b"CHANGED HERE!"
+    changed[17 * BLOCK + 9 : 17 * BLOCK + 22] = b"CHANGED HERE!"
+    return bytes(changed)
+
+
+@pytest.mark.fault("N3")
+@pytest.mark.parametrize("step", [97, pytest.param(3, marks=pytest.mark.long)])
+def test_a_delta_part_with_any_byte_changed_is_harmless(small: tuple[Version, Version], step: int) -> None:
+    old, new = small
+    start = len(new.content) - new.created.delta_bytes
+    for at in range(start, len(new.content), step):
+        reader = CountingReader(flipped(new.content, 8 * at + at % 8))
+        for manifest in (None, old.manifest):
+            frames = Reuse(new.manifest, [Seed(BytesReader(old.plain), manifest)]).plan(
+                reader, new.header, new.image, Device(new.plain, b"", len(new.plain)).slot, [0, 1]
+            )
+            assert b"".join(frames.frame(index) for index in (0, 1)) == new.plain
+
+
+@pytest.mark.fault("N3")
+@pytest.mark.parametrize("step", [97, pytest.param(1, marks=pytest.mark.long)])
+def test_a_delta_part_that_ends_anywhere_is_harmless(small: tuple[Version, Version], step: int) -> None:
+    old, new = small
+    start = len(new.content) - new.created.delta_bytes
+    slot = Device(new.plain, b"", len(new.plain)).slot
+    for length in range(start, len(new.content), step):
+        for manifest in (None, old.manifest):
+            seeds = [Seed(BytesReader(old.plain), manifest)]
+            reader = BytesReader(new.content[:length])
+            frames = Reuse(new.manifest, seeds).plan(reader, new.header, new.image, slot, [0, 1])
+            assert b"".join(frames.frame(index) for index in (0, 1)) == new.plain
+
+
+def indexes(version: Version) -> dict[int, bytes]:
+    reader = BytesReader(version.content)
+    entries = read_directory(reader, version.header, version.manifest, version.image)
+    return {entry.kind: read_index(reader, len(version.header.raw), entry) for entry in entries}
+
+
+class Signed(Version):
+    """A bundle whose signer wrote nonsense into an index: everything is signed, nothing fits."""
+
+    def __init__(self, version: Version, kind: int, index: bytes) -> None:
+        self.plain = version.plain
+        base = read_directory(BytesReader(version.content), version.header, version.manifest, version.image)
+        stored = zstandard.ZstdCompressor().compress(index)
+        place = len(version.content) - len(version.header.raw)
+        entries = [
+            Entry(
+                kind=kind,
+                offset=place,
+                stored_length=len(stored),
+                plain_length=len(index),
+                digest=digest(stored),
+                base=entry.base,
+            )
+            for entry in base
+            if entry.kind == kind
+        ]
+        directory = encode_directory(entries)
+        at = len(version.header.raw) + directory_offset(version.manifest, version.image)
+        self.content = version.content[:at] + directory + version.content[at + DIRECTORY_BYTES :] + stored
+        self.header = version.header
+        self.manifest = believe(version.header)
+        self.image = self.manifest.image("rootfs")
+        self.image.delta_digest = digest(directory)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([BLOCKS, REFERENCES]), st.data())
+def test_signed_nonsense_is_harmless(small: tuple[Version, Version], kind: int, data: st.DataObject) -> None:
+    old, new = small
+    index = bytearray(indexes(new)[kind])
+    for _change in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, min(60, len(index) - 1)) | st.integers(0, len(index) - 1))
+        index[at] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        del index[data.draw(st.integers(0, len(index))) :]
+    signed = Signed(new, kind, bytes(index))
+    slot = Device(new.plain, b"", len(new.plain)).slot
+    seeds = [Seed(BytesReader(old.plain), old.manifest), Seed(slot, is_target=True)]
+    frames = Reuse(signed.manifest, seeds).plan(BytesReader(signed.content), signed.header, signed.image, slot, [0, 1])
+    frames.announce([0, 1])
+    assert b"".join(frames.frame(number) for number in (0, 1)) == new.plain
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=4096))
+def test_any_bytes_are_a_directory_or_refused(raw: bytes) -> None:
+    with contextlib.suppress(PayloadFormatError):
+        decode_directory(raw.ljust(DIRECTORY_BYTES, b"\0"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": 3},
+        {"kind": REFERENCES},
+        {"kind": BLOCKS, "base": b"x" * 32},
+        {"stored_length": INDEX_BYTES_MAX + 1},
+        {"plain_length": INDEX_BYTES_MAX + 1},
+        {"offset": (1 << 62) + 1},
+    ],
+)
+def test_absurd_entries_are_refused(wrong: dict[str, Any]) -> None:
+    right: dict[str, Any] = {"kind": BLOCKS, "offset": 0, "stored_length": 1, "plain_length": 1, "digest": bytes(32)}
+    decode_directory(encode_directory([Entry(**right)]))
+    with pytest.raises(PayloadFormatError):
+        decode_directory(encode_directory([Entry(**(right | wrong))]))
+
+
+def test_an_index_that_unpacks_to_more_than_it_says_is_refused(small: tuple[Version, Version]) -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
+    entry = Entry(kind=BLOCKS, offset=0, stored_length=len(bomb), plain_length=1000, digest=digest(bomb))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadFormatError):
+            read_index(BytesReader(bomb), 0, entry)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_document_and_the_code_agree_on_the_delta_part() -> None:
+    """docs/SPEC.md gives these numbers."""
+    assert (DIRECTORY_START.size, DIRECTORY_ENTRY.size, DIRECTORY_ENTRIES_MAX) == (8, 84, 48)
+    assert (BLOCK_INDEX_START.size, REFERENCE_INDEX_START.size) == (24, 16)
