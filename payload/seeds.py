@@ -141,7 +141,8 @@ class Places:
     __slots__ = ("_frame_blocks", "_places", "_seeds")
 
     def __init__(self, seeds: Sequence[Seed], image: Image, index: BlockIndex) -> None:
-        self._seeds = sorted(seeds, key=lambda seed: seed.is_target)[:SEEDS_MAX]  # what stays where it is goes first
+        once = {id(seed.content): seed for seed in seeds}  # a slot may be there under two names
+        self._seeds = sorted(once.values(), key=lambda seed: seed.is_target)[:SEEDS_MAX]  # what stays goes first
         self._frame_blocks = image.frame_size // BLOCK_BYTES
         self._places = memoryview(bytearray(b"\xff" * (4 * index.blocks))).cast("I")
 

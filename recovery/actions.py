@@ -124,6 +124,7 @@ def _write(workshop: Workshop, record: Record, candidates: list[Candidate], done
                 candidate.header,
                 candidate.manifest.image(SLOT_CLASS),
                 target_broken=done == "frames_rewritten",
+                reuse=workshop.reuse(candidate),
                 progress=workshop.progress(),
             )
         except (BundleError, TargetTooSmallError) as error:

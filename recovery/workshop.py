@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from payload.bundle import Header
     from payload.manifest import Manifest
+    from payload.seeded import Reuse
 
 SLOT_CLASS = "rootfs"
 TOLD_MAX = 256
@@ -84,6 +85,15 @@ class Workshop:
     def close(candidates: Sequence[sources.Candidate]) -> None:
         for candidate in candidates:
             candidate.source.close()
+
+    def reuse(self, candidate: sources.Candidate) -> Reuse | None:
+        """What is here already of a bundle behind a network; a local one is read faster than old content."""
+        if not hasattr(candidate.source, "announce"):
+            return None
+        from recovery.old_content import reuse
+
+        slots = [(self.slot, self.headers)]
+        return reuse(candidate.manifest, SLOT_CLASS, slots, 0, [self.payload], self.believe)
 
     def _plugged_in(self) -> Sequence[sources.Source]:
         self.alive()

@@ -33,11 +33,12 @@ from payload.delta import (
     read_index,
 )
 from payload.digest import digest
-from payload.errors import PayloadFormatError, PayloadInputError
+from payload.errors import PayloadFormatError, PayloadInputError, PayloadTruncatedError
 from payload.frames import FrameReader
 from payload.install import install
 from payload.seeded import Reuse
 from payload.seeds import ImageInBundle, Seed
+from recovery.old_content import reuse
 from tests.simulator.disk import Storage, Window
 from tests.unit.payload_samples import COMPATIBLE, KERNEL, KEY, BytesReader, believe
 
@@ -458,3 +459,34 @@ def test_the_document_and_the_code_agree_on_the_delta_part() -> None:
     """docs/SPEC.md gives these numbers."""
     assert (DIRECTORY_START.size, DIRECTORY_ENTRY.size, DIRECTORY_ENTRIES_MAX) == (8, 84, 48)
     assert (BLOCK_INDEX_START.size, REFERENCE_INDEX_START.size) == (24, 16)
+
+
+# What a device names as seeds
+
+
+def test_a_device_names_its_slots_and_its_local_payload(new: Version, old: Version) -> None:
+    device = Device(b"", old.plain, len(new.plain) + FRAME)
+    device.headers[1].write(0, new.header.raw)
+    other_headers = [BytesReader(old.header.raw.ljust(8192, b"\0"))]
+    slots = [(device.slot, device.headers), (device.other, other_headers)]
+    local = [BytesReader(old.content), BytesReader(b"no bundle".ljust(8192))]
+    found = reuse(new.manifest, "rootfs", slots, 0, local, believe)  # type: ignore[arg-type]
+    named = [(seed.manifest and seed.manifest.digest, seed.is_target) for seed in found.seeds]
+    assert named == [(old.manifest.digest, False), (new.manifest.digest, True), (old.manifest.digest, False)]
+    reader = CountingReader(new.content)
+    install(device.slot, device.headers, reader, new.header, new.image, target_broken=True, reuse=found)
+    assert reader.fetched() < plain_bytes(new) / 3
+
+
+def test_a_last_good_copy_is_replaced_from_what_was_verified_alone(new: Version, old: Version) -> None:
+    """G4: seeds may vanish, so they do not count where the old content is the only good one."""
+    device = Device(old.plain, b"", len(new.plain) + FRAME)
+    reader = CountingReader(new.content)
+    found = Reuse(new.manifest, [Seed(device.slot, old.manifest, is_target=True)])
+    install(device.slot, device.headers, reader, new.header, new.image, target_broken=False, reuse=found)
+    assert reader.fetched() >= plain_bytes(new)
+    cut = CountingReader(new.content[: len(new.header.raw) + 10])
+    device = Device(old.plain, b"", len(new.plain) + FRAME)
+    with pytest.raises(PayloadTruncatedError):
+        install(device.slot, device.headers, cut, new.header, new.image, target_broken=False, reuse=found)
+    assert device.slot.disk.peek(16384, len(old.plain)) == old.plain
