@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -250,10 +251,16 @@ def _plain_frames(source: BinaryIO, size: int, frame_size: int) -> Iterator[byte
 
 def _pack(plain: bytes) -> tuple[int, bytes, bytes, int]:
     """Kind, stored bytes, digest and length of one frame; the smallest kind that holds it."""
-    plain_digest, length = digest(plain), len(plain)
+    length = len(plain)
     if plain.count(0) == length:
-        return ZERO, b"", plain_digest, length
+        return ZERO, b"", _digest_of_zeroes(length), length
+    plain_digest = digest(plain)
     stored = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(plain)
     if len(stored) < length:
         return ZSTD, stored, plain_digest, length
     return RAW, plain, plain_digest, length
+
+
+@lru_cache(maxsize=4)
+def _digest_of_zeroes(length: int) -> bytes:
+    return digest(bytes(length))

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 Work = TypeVar("Work")
 Made = TypeVar("Made")
 
-CONTEXT_BYTES = 64 << 10
+CONTEXT_BYTES = 32 << 10
 DIGEST_BYTES = 6
 UNIT_LEVEL = 19
 REFERENCE_LEVEL = 19

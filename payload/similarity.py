@@ -27,7 +27,7 @@ PLACES = re.compile(b"(?s)[" + re.escape(_CHOSEN) + b"](?=[" + re.escape(_CHOSEN
 PIECE_BYTES = 16
 PIECE_PLACES_MAX = 8
 RUN_BLOCKS_MAX = 256
-SIMILAR_PER_BLOCK = 3
+NEIGHBOUR_BLOCKS = 8  # on either side of a similar one
 ZEROES = bytes(BLOCK_BYTES)
 
 Read = Callable[[int, int], bytes]
@@ -91,14 +91,16 @@ class OldContent:
             found.append(previous)
         return found
 
-    def similar(self, block: bytes) -> list[int]:
-        """The numbers of the old blocks that have most pieces in common with ``block``, the best one first."""
+    def similar(self, block: bytes) -> range:
+        """The old blocks around the one that has most pieces in common with ``block``; none where nothing has."""
         votes: Counter[int] = Counter()
         for _where, piece in pieces(block):
             places = self._pieces.get(piece, ())
             if len(places) <= PIECE_PLACES_MAX:
                 votes.update(set(places))
-        return [number for number, _count in votes.most_common(SIMILAR_PER_BLOCK)]
+        for best, _count in votes.most_common(1):
+            return range(max(0, best - NEIGHBOUR_BLOCKS), min(self.blocks, best + NEIGHBOUR_BLOCKS + 1))
+        return range(0)
 
     @property
     def blocks(self) -> int:
@@ -120,7 +122,7 @@ def choose_extents(old: OldContent, frame: bytes, names: Sequence[bytes]) -> tup
     for position, (number, name) in enumerate(zip(same, names, strict=True)):
         if number is None and name:
             block = frame[position * BLOCK_BYTES : (position + 1) * BLOCK_BYTES + PIECE_BYTES]
-            ranked += [near for best in old.similar(block) for near in (best, best + 1) if near < old.blocks]
+            ranked += old.similar(block)
     return _bounded(exact, ranked), False
 
 

@@ -32,12 +32,14 @@ from payload.delta import (
     read_directory,
     read_index,
 )
+from payload.device_region import DeviceRegion
 from payload.digest import digest
 from payload.errors import PayloadFormatError, PayloadInputError, PayloadTruncatedError
-from payload.frames import FrameReader
+from payload.frames import FrameReader, write
 from payload.install import install
 from payload.seeded import Reuse
 from payload.seeds import ImageInBundle, Seed
+from payload.sources import FileSource
 from recovery.old_content import reuse
 from tests.simulator.disk import Storage, Window
 from tests.unit.payload_samples import COMPATIBLE, KERNEL, KEY, BytesReader, believe
@@ -312,6 +314,37 @@ def test_a_bundle_that_is_none_is_no_old_version(tmp_path: Path) -> None:
     )
     with pytest.raises(PayloadInputError, match=r"none\.ubk"):
         create(fields, KEY, tmp_path / "out.ubk")
+
+
+def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
+    """Beside the indexes: 4 bytes and some a block for the places, and what one frame is made of."""
+    frame, count = 256 << 10, 96
+    chance = random.Random(4)
+    old = b"".join(chance.randbytes(64) * (BLOCK // 64) for _ in range(count * frame // BLOCK))
+    new = old[BLOCK:] + b"new block".ljust(BLOCK, b"!")
+    (tmp_path / "old.img").write_bytes(old)
+    (tmp_path / "new.img").write_bytes(new)
+    before, after = (ImageInput(tmp_path / f"{name}.img", "ext4", frame_size=frame) for name in ("old", "new"))
+    create(BundleInput(COMPATIBLE, 1, "1", KERNEL, (before,)), KEY, tmp_path / "old.ubk")
+    create(BundleInput(COMPATIBLE, 2, "2", KERNEL, (after,), True, (tmp_path / "old.ubk",)), KEY, tmp_path / "new.ubk")
+    (tmp_path / "slot").write_bytes(bytes(len(new)))
+    slot = DeviceRegion(str(tmp_path / "slot"), 0, len(new))
+    seed = DeviceRegion(str(tmp_path / "old.img"), 0, len(old), writable=False)
+    source = FileSource(str(tmp_path / "new.ubk"), "new")
+    header = read_header(source)
+    manifest = believe(header)
+    image = manifest.image("rootfs")
+    for named in (None, believe(read_header(FileSource(str(tmp_path / "old.ubk"), "old")))):
+        tracemalloc.start()
+        try:
+            ways = Reuse(manifest, [Seed(seed, named)]).plan(source, header, image, slot, range(count))
+            assert write(slot, ways, range(count)).written == count
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert slot.read(0, len(new)) == new
+        slot.write(0, bytes(len(new)))
+        assert peak < 10 * frame
 
 
 # Hostile bytes
