@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from initramfs import archive, config, debian, elf, image_contents, kernel_modules, report, self_check
+from initramfs import archive, config, debian, elf, image_contents, kernel_modules, network, report, self_check
 from initramfs.compression import compress, settings
 from initramfs.config import Config
 from initramfs.errors import BudgetError, BuildError
@@ -169,11 +169,12 @@ def assemble(request: Request, device: Config, sources: Sources, init: FrozenIni
     )
     watchdog = device.watchdog
     parameters = {kernel_modules.normalised(watchdog.module): watchdog.parameters} if watchdog else {}
+    wanted_programs = list(dict.fromkeys((*device.programs.include, *network.programs(device))))
     tree = image_contents.assemble(
         [
             *image_contents.places(),
             image_contents.init(init.program),
-            *image_contents.programs(elf.closure(sources.sysroot, device.programs.include)),
+            *image_contents.programs(elf.closure(sources.sysroot, wanted_programs)),
             *image_contents.modules(boot, recovery, parameters, release),
             *image_contents.firmware(firmware, loaded),
         ]
@@ -193,7 +194,8 @@ def resolve_modules(
         wanted.append(device.watchdog.module)
     boot = kernel_modules.resolve(sources.kernel, release, wanted)
     names = [entry.name for entry in boot]
-    return boot, kernel_modules.resolve(sources.kernel, release, device.modules.recovery, loaded=names), release
+    further = [*device.modules.recovery, *(device.network.modules if device.network else ())]
+    return boot, kernel_modules.resolve(sources.kernel, release, further, loaded=names), release
 
 
 def compressed(plain: bytes, compression: str, cache: Path) -> bytes:

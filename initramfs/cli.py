@@ -21,6 +21,8 @@ VERB_MODULES = (
     "initramfs.cli_build",
     "initramfs.cli_image",
     "initramfs.cli_payload",
+    "initramfs.cli_bundle",
+    "initramfs.cli_keys",
     "initramfs.cli_journal",
     "initramfs.cli_machine",
     "initramfs.cli_documents",
@@ -70,7 +72,7 @@ def _add_option(added: argparse.ArgumentParser, option: Option) -> None:
         added.add_argument(*option.names, help=option.help, action="store_true")
         return
     settings = {"help": option.help, "type": option.kind, "metavar": option.shown_value}
-    if option.choices:
+    if option.choices and not option.many:
         settings |= {"choices": option.choices}
     if option.is_position and option.default is not None:
         settings |= {"nargs": "*" if option.many else "?", "default": option.default}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from argparse import Namespace
 from collections.abc import Iterator
-from pathlib import Path
 
-from initramfs.cli_registry import Option, Verb, position, show
+from initramfs.cli_registry import JUDGE, Option, Verb, position, show
 
 _MARKS = {"directory": "d", "symlink": "l", "device": "c", "file": "-"}
 
@@ -83,13 +82,6 @@ def _is_below(path: str, below: str) -> bool:
     return not folder or path == folder or path.startswith(folder + "/")
 
 
-KEY = Option(
-    ("--key",),
-    "the public key a bundle must be signed by",
-    kind=Path,
-    metavar="FILE",
-)
-
 VERBS = (
     Verb(
         "ls",
@@ -124,16 +116,16 @@ VERBS = (
         "verify",
         "Check an image, a bundle or a journal.",
         verify,
-        (position("file", "recognised by its first bytes"), KEY),
-        "An image must be complete: libraries, modules, devices. A bundle must be intact and, with --key,\n"
-        "signed. A journal must have intact records. The exit code is 1 where something is wrong.",
-        ("unbrick verify recovery.cpio.zst", "unbrick verify os.ubk --key root.pub"),
+        (position("file", "recognised by its first bytes"), *JUDGE),
+        "An image must be complete: libraries, modules, devices. A journal must have intact records. A bundle\n"
+        "is judged as by `unbrick bundle verify`. The exit code is 1 where something is wrong.",
+        ("unbrick verify recovery.cpio.zst", "unbrick verify os.ubk --root root.pub"),
     ),
     Verb(
         "info",
         "Say what an image, a bundle or a journal is.",
         info,
-        (position("file", "recognised by its first bytes"), KEY),
+        (position("file", "recognised by its first bytes"),),
         examples=("unbrick info os.ubk", "unbrick info recovery.cpio.zst --json"),
     ),
 )

@@ -17,7 +17,8 @@ from typing import Any
 class Option:
     """One argument. ``names`` with dashes are options, a name without is a position.
 
-    ``kind`` turns the text into a value; ``flag`` takes none; ``many`` may be given several times.
+    ``kind`` turns the text into a value; ``flag`` takes none; ``many`` may be given several times. Where an option
+    is ``many``, ``choices`` only suggest: its verb checks them.
     """
 
     names: tuple[str, ...]
@@ -65,6 +66,12 @@ def position(name: str, help: str, *, kind: Callable[[str], Any] = Path) -> Opti
 
 CONFIG = Option(
     ("-c", "--config"), "the device's description", kind=Path, metavar="DEVICE.TOML", default=Path("device.toml")
+)
+JUDGE = (
+    Option(("--root",), "what the device pins: a public key or a file of roots", kind=Path, metavar="FILE"),
+    Option(
+        ("-c", "--config"), "the device that is to take it: its root, kind and floor", kind=Path, metavar="DEVICE.TOML"
+    ),
 )
 COMMON = (
     Option(

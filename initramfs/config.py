@@ -6,7 +6,8 @@ so that a misspelt one cannot silently become a default. What must hold between 
 order, overlap) is in :mod:`initramfs.layout`.
 
 Paths in the file are relative to the file's folder. Nothing here opens a disk, a sysroot or the
-network; :func:`load` reads the one file, :func:`root_public_key` the one key it names.
+network; :func:`load` reads the one file, :func:`pinned_root` the one key or file of roots it names,
+:mod:`initramfs.trust_anchors` the certificates.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from typing import Any
 
 from initramfs.errors import ConfigError
 from initramfs.layout import check_layout
+from initramfs.network import check_network
 from initramfs.schema import Source, limited, read_table
 from initramfs.toml_lines import key_lines
+from initramfs.trust_anchors import trust_anchors
 
 CONFIG_BYTES_MAX = 256 * 1024
 DISK_BYTES_MAX = 2**50
@@ -97,6 +100,25 @@ class Button:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Network:
+    """Where bundles are looked for when nothing local helps. ``urls`` are mirrors of one file, or of several.
+
+    ``interface`` is a MAC address, a driver's name or ``any``. Without ``addresses`` (and prefix lengths) the
+    address comes by DHCP or router advertisement; ``dns`` goes before what a lease says. ``https`` builds TLS into
+    the image; ``ca`` is a PEM file with the certificates it believes.
+    """
+
+    urls: tuple[str, ...] = ()
+    interface: str = limited(default="any", pattern=r"[A-Za-z0-9_-]{1,32}|([0-9a-f]{2}:){5}[0-9a-f]{2}")
+    modules: tuple[str, ...] = limited(default=(), pattern=_MODULE_NAME)
+    addresses: tuple[str, ...] = ()
+    gateway: str = ""
+    dns: tuple[str, ...] = ()
+    https: bool = limited(default=False)
+    ca: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Keyring:
     root: Path
 
@@ -159,6 +181,7 @@ class Config:
     floor: int = limited(default=0, at_least=0, at_most=VERSION_MAX)
     watchdog: Watchdog | None = None
     button: Button | None = None
+    network: Network | None = None
     kernel: Kernel = field(default_factory=Kernel)
     modules: Modules = field(default_factory=Modules)
     programs: Programs = field(default_factory=Programs)
@@ -202,6 +225,7 @@ def parse(text: str, file: Path = Path("device.toml")) -> Config:
     source = Source(file, key_lines(text))
     config = dataclasses.replace(read_table(Config, table, source), source=source)
     check_layout(config)
+    check_network(config)
     return config
 
 
@@ -221,10 +245,31 @@ def root_public_key(config: Config) -> bytes:
         raise config.source.error("keyring.root", str(error), hint) from error
 
 
+def pinned_root(config: Config) -> dict[str, str]:
+    """What the device pins: ``root``, a raw key in hexadecimal digits, or ``metadata``, the text of a root.
+
+    Raises:
+        ConfigError: the file is neither a key nor a file of roots that its own keys have signed.
+    """
+    from payload.errors import PayloadInputError
+    from payload.root_files import is_root_file, pinned_by
+
+    try:
+        if config.keyring.root.exists() and is_root_file(config.keyring.root):
+            return {"metadata": pinned_by(config.keyring.root, config.compatible).text.decode("ascii")}
+    except PayloadInputError as error:
+        raise config.source.error("keyring.root", str(error), "`unbrick key show` says what it lacks.") from error
+    return {"root": root_public_key(config).hex()}
+
+
 def device_config(config: Config) -> dict[str, Any]:
-    """What the device needs to know: plain dicts, lists, texts and numbers; absent tables are None."""
+    """What the device needs to know: plain dicts, lists, texts and numbers; absent tables are None.
+
+    Files are there as what they hold: the root key and the trust anchors in hexadecimal digits.
+    """
     plain = {name: _plain(getattr(config, name)) for name in DEVICE_TABLES}
-    plain["keyring"] = {"root": root_public_key(config).hex()}
+    plain["keyring"] = pinned_root(config)
+    plain["network"] = config.network and _plain(config.network) | {"ca": trust_anchors(config)}
     return plain
 
 
@@ -232,7 +277,7 @@ def frozen_module(config: Config) -> str:
     """Source text of the module ``device_config``: one literal, the same for the same configuration.
 
     Raises:
-        ConfigError: the root key cannot be read.
+        ConfigError: the root key or the trust anchors cannot be read.
     """
     literal = pprint.pformat(device_config(config), width=100, sort_dicts=False)
     return f'"""The device this image was built for."""\n\nCONFIG = {literal}\n'

@@ -103,7 +103,7 @@ class ImageFormat:
 
 
 class BundleFormat:
-    """A payload bundle, ``.ubk``. Its signature is what makes it worth anything, so checking needs the key."""
+    """A payload bundle, ``.ubk``: what `unbrick bundle info` and `unbrick bundle verify` say."""
 
     name = "bundle"
 
@@ -112,52 +112,48 @@ class BundleFormat:
 
         return first.startswith(MAGIC)
 
-    def info(self, file: Path, arguments: Namespace) -> dict[str, Any]:
-        """What it claims; believed only where ``--key`` is given."""
-        import json
+    def info(self, file: Path, _arguments: Namespace) -> dict[str, Any]:
+        from initramfs.bundle_file import claims
 
-        from payload.bundle import read_header
-        from payload.manifest import decode, encode
-        from payload.signing_key import load_public_key
-        from payload.sources import FileSource
-        from payload.trust import verify
-
-        header = read_header(FileSource(str(file.resolve()), file.name))
-        if arguments.key is not None:
-            verify(header, load_public_key(arguments.key), None, 0, None)
-        return {
-            "type": self.name,
-            "bytes": file.stat().st_size,
-            "header_bytes": len(header.raw),
-            "signed_by": [name.hex() for name, _signature in header.signatures],
-            "signature": f"valid, by {arguments.key}" if arguments.key else "not checked (no --key)",
-            "manifest": json.loads(encode(decode(header.manifest_bytes))),
-        }
+        return claims(file)
 
     def verify(self, file: Path, arguments: Namespace) -> dict[str, Any]:
-        from payload.bundle import read_header
-        from payload.errors import PayloadError
-        from payload.frames import FrameReader, verify_source
-        from payload.signing_key import load_public_key
-        from payload.sources import FileSource
-        from payload.trust import verify
+        from initramfs.bundle_file import verdict
+        from initramfs.cli_bundle import judge
 
-        if arguments.key is None:
-            hint = "Give the public key with --key root.pub; `unbrick info` shows what a bundle claims."
-            raise BuildError(f"{file} is a bundle: it is only worth what its signature is", hint)
-        key = load_public_key(arguments.key)
-        source = FileSource(str(file.resolve()), file.name)
+        return verdict(file, judge(arguments))
+
+
+class RootsFormat:
+    """A file of roots. Whether it leads on from what a device pins needs --root; that it hangs together does not."""
+
+    name = "roots"
+
+    def matches(self, first: bytes) -> bool:
+        from payload.root_files import ROOTS_MAGIC
+
+        return first.startswith(ROOTS_MAGIC)
+
+    def info(self, file: Path, _arguments: Namespace) -> dict[str, Any]:
+        from initramfs.root_report import chain_facts
+        from payload.root_files import load_roots
+
+        return chain_facts(load_roots(file))
+
+    def verify(self, file: Path, arguments: Namespace) -> dict[str, Any]:
+        from payload.errors import PayloadError
+        from payload.root_files import known_after, load_roots, pinned_by
+        from payload.roots import check_first
+
         try:
-            header = read_header(source)
-            images = verify(header, key, None, 0, None).images
+            chain = load_roots(file)
+            first = check_first(chain[0])
+            pinned = pinned_by(arguments.root, first.compatible) if arguments.root else first
+            root = known_after(pinned, chain)
         except PayloadError as error:
             return _answer(self.name, False, f"not usable: {error}")
-        readers = [FrameReader(source, len(header.raw), image.frames()) for image in images]
-        damaged = [str(error) for reader in readers for error in verify_source(reader).values()]
-        if damaged:
-            return _answer(self.name, False, f"signed, but {len(damaged)} frames are damaged", damaged=damaged)
-        frames = sum(len(reader.table) for reader in readers)
-        return _answer(self.name, True, f"an intact bundle, signed by {arguments.key}, {frames} frames")
+        by = arguments.root or f"its own root {first.version} (no --root)"
+        return _answer(self.name, True, f"{len(chain)} roots, the newest is {root.version}, followed from {by}")
 
 
 class JournalFormat:
@@ -183,4 +179,4 @@ class JournalFormat:
         return _answer(self.name, intact, f"{facts['verdict']}: {facts['records']} records", journal=facts)
 
 
-FORMATS: tuple[Format, ...] = (BundleFormat(), JournalFormat(), ImageFormat())
+FORMATS: tuple[Format, ...] = (BundleFormat(), RootsFormat(), JournalFormat(), ImageFormat())

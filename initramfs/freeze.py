@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,16 +43,28 @@ INTERPRETER_BUILTINS = (
 
 OWN_BUILTINS = {"_unbrick": "PyInit__unbrick"}
 
+OPTIONAL_BUILTINS = {"_unbrick_tls": "PyInit__unbrick_tls"}
+"""Modules of ours that an image has only if it is asked for: a build option."""
+
+OPTIONAL_SOURCES = {"_unbrick_tls": "tls"}
+"""Their C sources: a folder below the others'."""
+
 BOOTSTRAP = {
     "_frozen_importlib": "importlib._bootstrap",
     "_frozen_importlib_external": "importlib._bootstrap_external",
 }
 """The import system, which is frozen under these names. ``zipimport`` is left out; CPython does without."""
 
-LIBRARIES = {"_elementtree": "expat", "binascii": "z", "pyexpat": "expat", "zlib": "z"}
-"""Extension module to the static library it calls, beyond the C library."""
+LIBRARIES = {
+    "_elementtree": ("expat",), "_unbrick_tls": ("ssl", "crypto"), "binascii": ("z",), "pyexpat": ("expat",),
+    "zlib": ("z",),
+}  # fmt: skip
+"""Extension module to the static libraries it calls, beyond the C library, a caller before what it calls."""
 
 OWN_LIBRARIES = ("c", "sodium", "zstd")
+
+LIBRARY_PACKAGES = {"c": "libc6-dev", "crypto": "libssl-dev", "expat": "libexpat1-dev", "z": "zlib1g-dev"}
+"""Debian packages of libraries that are not ``lib<name>-dev``."""
 
 COMPILER_FLAGS = (
     "-Os", "-Wall", "-Wextra", "-Wno-unused-parameter", "-ffunction-sections", "-fdata-sections", "-fno-ident",
@@ -100,13 +112,13 @@ class PythonSysroot:
     def builtin_functions(self) -> dict[str, str]:
         """Extension module in the static library to its initialising C function (or NULL)."""
         source = (self.config / "config.c").read_text()
-        return dict(re.findall(r'\{"(\w+)",\s*(\w+)\}', source)) | OWN_BUILTINS
+        return dict(re.findall(r'\{"(\w+)",\s*(\w+)\}', source)) | OWN_BUILTINS | OPTIONAL_BUILTINS
 
     def static_library(self, name: str) -> Path:
         """Raises ``MissingFile`` naming the Debian package."""
         path = self.root / "usr/lib" / self.triplet / f"lib{name}.a"
         if not path.is_file():
-            package = {"c": "libc6-dev", "expat": "libexpat1-dev", "z": "zlib1g-dev"}.get(name, f"lib{name}-dev")
+            package = LIBRARY_PACKAGES.get(name, f"lib{name}-dev")
             raise MissingFile(
                 f"the sysroot has no lib{name}.a", f"add {package} to the sysroot", kind="library", name=name
             )
@@ -162,10 +174,12 @@ def closure(
     extra: Mapping[str, str] | None = None,
     exclude: Mapping[str, str] = module_closure.NOT_ON_DEVICE,
     cache_dir: Path | None = None,
+    options: Collection[str] = (),
 ) -> ModuleSet:
     """The modules of an image: ``own`` folders first, then the sysroot's standard library, then ``libraries``.
 
-    ``libraries`` are folders that hold nothing but pure Python packages for the device (``transitions``).
+    ``libraries`` are folders that hold nothing but pure Python packages for the device (``transitions``),
+    ``options`` those of ``OPTIONAL_BUILTINS`` that it can have.
     Raises what :func:`python_sysroot` and :func:`initramfs.module_closure.module_closure` raise.
     """
     python = python_sysroot(sysroot)
@@ -173,7 +187,7 @@ def closure(
     return module_closure.module_closure(
         roots,
         (*own_folders, REPLACEMENTS, python.standard_library, *libraries),
-        builtin=frozenset(python.builtin_functions()) | frozenset(BOOTSTRAP),
+        builtin=frozenset(python.builtin_functions()) - (OPTIONAL_BUILTINS.keys() - options) | frozenset(BOOTSTRAP),
         exclude=exclude,
         extra=extra,
         own=own_folders,
@@ -191,6 +205,8 @@ def freeze(
 ) -> FreezeReport:
     """Make the executable ``out`` from ``modules`` and the ``*.c`` of ``native_sources``.
 
+    What belongs to an optional module is compiled and linked only if ``modules`` has that module.
+
     ``compiler`` is a C compiler for the sysroot's machine; by default the host's own, or the
     cross compiler ``<triplet>-gcc``. The same inputs are linked once: later calls copy from ``cache_dir``.
 
@@ -201,7 +217,7 @@ def freeze(
     started = time.monotonic()
     python = python_sysroot(sysroot)
     program = compiler or default_compiler(python.triplet)
-    sources = sorted(native_sources.glob("*.c"))
+    sources = _sources(native_sources, modules.builtins)
     wanted = dict.fromkeys((*INTERPRETER_BUILTINS, *OWN_BUILTINS), "the interpreter starts with it")
     builtins = {
         name: python.builtin_functions()[name] for name in {**wanted, **modules.builtins} if name not in BOOTSTRAP
@@ -232,8 +248,15 @@ def default_compiler(triplet: str) -> str:
     return "gcc" if triplet.partition("-")[0] == os.uname().machine else f"{triplet}-gcc"
 
 
+def _sources(folder: Path, builtins: Collection[str]) -> list[Path]:
+    folders = (folder, *(folder / place for name, place in OPTIONAL_SOURCES.items() if name in builtins))
+    return [path for place in folders for path in sorted(place.glob("*.c"))]
+
+
 def _library_names(builtins: Iterable[str]) -> list[str]:
-    return sorted({LIBRARIES[name] for name in builtins if name in LIBRARIES} | set(OWN_LIBRARIES))
+    """Each once, and in the order of the linker's one pass."""
+    wanted = (name for builtin in sorted(builtins) for name in LIBRARIES.get(builtin, ()))
+    return list(dict.fromkeys((*wanted, *OWN_LIBRARIES)))
 
 
 def _made(folder: Path) -> Path:

@@ -16,10 +16,13 @@ from pathlib import Path
 from initramfs.config import Config, frozen_module
 from initramfs.errors import ToolError
 from initramfs.freeze import closure, freeze
+from initramfs.network import stand_ins
 
 ROOTS = ("recovery.main", "recovery.cli")
 OWN_FOLDER = Path(__file__).resolve().parents[1]
 NATIVE_SOURCES = OWN_FOLDER / "recovery/native"
+HTTPS_ROOTS = ("payload.tls",)
+HTTPS_OPTIONS = ("_unbrick_tls",)
 LIBRARIES = ("transitions", "six")
 
 
@@ -35,15 +38,17 @@ def frozen_init(device: Config, sysroot: Path, cache: Path) -> FrozenInit:
     """Freeze and link; the same inputs are linked once.
 
     Raises:
-        ConfigError: the root key cannot be read.
+        ConfigError: the root key or the trust anchors cannot be read.
         MissingFile, SysrootError, ToolError: as :mod:`initramfs.freeze`.
     """
-    extra = {"device_config": frozen_module(device)}
+    extra = {"device_config": frozen_module(device), **stand_ins(device)}
+    https = device.network is not None and device.network.https
     with tempfile.TemporaryDirectory(prefix="unbrick-freeze-") as folder:
         work = Path(folder)
         modules = closure(
-            ROOTS, sysroot, (OWN_FOLDER,), (_library_folder(work),), extra=extra, cache_dir=cache / "imports"
-        )
+            (*ROOTS, *HTTPS_ROOTS * https), sysroot, (OWN_FOLDER,), (_library_folder(work),), extra=extra,
+            cache_dir=cache / "imports", options=HTTPS_OPTIONS * https,
+        )  # fmt: skip
         frozen = freeze(modules, sysroot, NATIVE_SOURCES, work / "init", cache / "frozen")
         return FrozenInit(frozen.executable.read_bytes(), frozen.reasons)
 

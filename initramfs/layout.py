@@ -31,6 +31,7 @@ def check_layout(config: Config) -> None:
     _check_overlap(config, regions)
     _check_journal(config)
     _check_sources(config)
+    _check_https(config)
 
 
 def named_regions(config: Config) -> Iterator[tuple[str, Region]]:
@@ -101,10 +102,19 @@ def _check_sources(config: Config) -> None:
         )
     if config.kernel.package and config.kernel.path:
         raise config.source.error("kernel", "has both package and path", "Keep one of them.")
-    wanted = config.modules.boot + config.modules.recovery
+    wanted = config.modules.boot + config.modules.recovery + (config.network.modules if config.network else ())
     if wanted and not (config.kernel.package or config.kernel.path):
         raise config.source.error(
             "kernel",
             f"is needed: modules asks for {wanted[0]}",
             'Add [kernel] with package = "linux-image-amd64", or path = a folder that holds lib/modules.',
         )
+
+
+def _check_https(config: Config) -> None:
+    network = config.network
+    if network and network.https and network.ca is None:
+        hint = "Name a PEM file with the certificates that your servers' chains end in: the image has no others."
+        raise config.source.error("network.ca", "missing: network.https is true", hint)
+    if network and network.ca is not None and not network.https:
+        raise config.source.error("network.ca", "has no use: network.https is not true", "Set network.https = true.")

@@ -47,7 +47,8 @@ class Progress:
         now = time.monotonic()
         if now - self._drawn_at >= REDRAW_SECONDS or done == total:
             self._drawn_at = now
-            self._draw(f"{activity} {done}/{total}")
+            percent = 100 * done // total if total else 100
+            self._draw(f"{activity} [{'#' * (percent // 5):<20}] {percent:3d} % ({done} of {total})")
 
     def _draw(self, text: str) -> None:
         if self._visible:

@@ -156,11 +156,16 @@ class _Reader:
             self.fail(key, f'is "{value}"; must match {limits.pattern}')
         return value
 
+    def flag(self, value: Any, key: str, limits: _Limits) -> bool:
+        if not isinstance(value, bool):
+            self.fail(key, f"must be true or false, not {_kind(value)}")
+        return value
+
     def path(self, value: Any, key: str, limits: _Limits) -> Path:
         return self.source.file.parent / self.text(value, key, limits)
 
 
-_SCALARS: dict[Any, Any] = {int: _Reader.integer, str: _Reader.text, Path: _Reader.path}
+_SCALARS: dict[Any, Any] = {bool: _Reader.flag, int: _Reader.integer, str: _Reader.text, Path: _Reader.path}
 
 
 def _known(name: str, known: list[str]) -> str:

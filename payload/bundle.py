@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from struct import Struct
 
-from payload.codec import SIGNATURE_BYTES
 from payload.digest import DIGEST_BYTES, digest
 from payload.errors import (
     PayloadCorruptError,
@@ -19,24 +18,27 @@ from payload.errors import (
     PayloadUnreadableError,
 )
 from payload.manifest import MANIFEST_BYTES_MAX
+from payload.roots import CHAIN_BYTES_MAX, decode_chain, encode_chain
+from payload.signatures import SIGNATURE_ENTRY_BYTES, SIGNATURES_MAX, decode_signatures, encode_signatures
 from payload.table import ENTRY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Protocol
+
+    from payload.roots import Link
+    from payload.signatures import Signatures
 else:
     Protocol = object
 
 # A high byte and both line ends: what a text-mode copy would change is found at once (as in PNG).
 MAGIC = b"\x89UBK\r\n\x1a\n"
 FORMAT = 1
-# checksum of the rest of the header, magic, format, lengths of manifest, signatures, tables; reserved
-PREFIX = Struct(f"<8s{DIGEST_BYTES}sIIIIQ")
+# magic, checksum of the rest of the header, format, lengths of manifest, signatures, roots, tables; reserved
+PREFIX = Struct(f"<8s{DIGEST_BYTES}sIIIIII")
 CHECKED_FROM = len(MAGIC) + DIGEST_BYTES
 HEADER_UNIT_BYTES = 4096
-KEY_ID_BYTES = DIGEST_BYTES
-SIGNATURE_ENTRY_BYTES = KEY_ID_BYTES + SIGNATURE_BYTES
-SIGNATURES_MAX = 16
 TABLES_BYTES_MAX = 16 << 20
 
 
@@ -58,14 +60,15 @@ class Header:
     Frame data begins right behind it, at ``len(raw)``.
     """
 
-    __slots__ = ("manifest_bytes", "raw", "signatures", "tables")
+    __slots__ = ("manifest_bytes", "raw", "roots", "signatures", "tables")
 
     def __init__(
-        self, raw: bytes, manifest_bytes: bytes, signatures: tuple[tuple[bytes, bytes], ...], tables: bytes
+        self, raw: bytes, manifest_bytes: bytes, signatures: Signatures, roots: tuple[Link, ...], tables: bytes
     ) -> None:
         self.raw = raw
         self.manifest_bytes = manifest_bytes
         self.signatures = signatures
+        self.roots = roots
         self.tables = tables
 
 
@@ -89,33 +92,31 @@ def decode_header(raw: bytes) -> Header:
         raise PayloadTruncatedError(f"{len(raw)} bytes of a header of {header_length(*lengths)}")
     if digest(memoryview(raw)[CHECKED_FROM:]) != raw[len(MAGIC) : CHECKED_FROM]:
         raise PayloadCorruptError("the header of the bundle is damaged")
-    manifest_end = PREFIX.size + lengths[0]
-    signatures_end = manifest_end + lengths[1]
-    tables_end = signatures_end + lengths[2]
-    if any(raw[tables_end:]):
+    manifest, signatures, roots, tables, fill = _sections(raw, lengths)
+    if any(fill):
         raise PayloadFormatError("the end of the header is not filled with zeroes")
-    return Header(
-        raw,
-        raw[PREFIX.size : manifest_end],
-        _decode_signatures(raw[manifest_end:signatures_end]),
-        raw[signatures_end:tables_end],
-    )
+    return Header(raw, manifest, decode_signatures(signatures), decode_chain(roots), tables)
 
 
-def encode_header(manifest_bytes: bytes, signatures: list[tuple[bytes, bytes]], tables: bytes) -> bytes:
-    """The header of these parts: signatures are (key id, signature), tables in the images' order."""
-    listed = b"".join(key_id + signature for key_id, signature in signatures)
-    lengths = (len(manifest_bytes), len(listed), len(tables))
-    rest = PREFIX.pack(b"", b"", FORMAT, *lengths, 0)[CHECKED_FROM:] + manifest_bytes + listed + tables
+def encode_header(
+    manifest_bytes: bytes, signatures: Iterable[tuple[bytes, bytes]], tables: bytes, roots: Iterable[Link] = ()
+) -> bytes:
+    """The header of these parts: signatures are (key id, signature), tables in the images' order.
+
+    Raises ``BundleError`` for parts that no header may have.
+    """
+    sections = (manifest_bytes, encode_signatures(signatures), encode_chain(roots), tables)
+    lengths = tuple([len(section) for section in sections])
+    rest = PREFIX.pack(b"", b"", FORMAT, *lengths, 0)[CHECKED_FROM:] + b"".join(sections)
     rest += bytes(header_length(*lengths) - CHECKED_FROM - len(rest))
     raw = MAGIC + digest(rest) + rest
     decode_header(raw)  # nothing leaves that would not be taken back
     return raw
 
 
-def header_length(manifest_length: int, signatures_length: int, tables_length: int) -> int:
-    """Bytes of a header with parts of these lengths, filled up to a multiple of 4096."""
-    content = PREFIX.size + manifest_length + signatures_length + tables_length
+def header_length(*section_lengths: int) -> int:
+    """Bytes of a header with sections of these lengths, filled up to a multiple of 4096."""
+    content = PREFIX.size + sum(section_lengths)
     return -(-content // HEADER_UNIT_BYTES) * HEADER_UNIT_BYTES
 
 
@@ -131,28 +132,32 @@ def read_exactly(reader: Reader, offset: int, length: int) -> bytes:
     try:
         data = reader.read(offset, length)
     except OSError as error:
-        raise PayloadUnreadableError(f"{length} bytes at {offset} cannot be read: {error}") from error
+        raise PayloadUnreadableError(f"{length} bytes at {offset} cannot be read: {error}", error) from error
     if len(data) != length:
         raise PayloadTruncatedError(f"the bundle ends at {offset + len(data)} and needs {offset + length}")
     return data
 
 
-def _lengths(prefix: bytes) -> tuple[int, int, int]:
-    magic, _checksum, form, manifest, signatures, tables, reserved = PREFIX.unpack_from(prefix)
+def _lengths(prefix: bytes) -> tuple[int, int, int, int]:
+    magic, _checksum, form, manifest, signatures, roots, tables, reserved = PREFIX.unpack_from(prefix)
     if magic != MAGIC:
         raise PayloadMissingError("no bundle starts here")
     if form != FORMAT or reserved != 0:
         raise PayloadFormatError(f"bundle format {form} is not {FORMAT}, the one known here")
-    limits = (MANIFEST_BYTES_MAX, SIGNATURES_MAX * SIGNATURE_ENTRY_BYTES, TABLES_BYTES_MAX)
-    for length, limit in zip((manifest, signatures, tables), limits, strict=True):
+    limits = (MANIFEST_BYTES_MAX, SIGNATURES_MAX * SIGNATURE_ENTRY_BYTES, CHAIN_BYTES_MAX, TABLES_BYTES_MAX)
+    for length, limit in zip((manifest, signatures, roots, tables), limits, strict=True):
         if length > limit:
             raise PayloadTooLargeError(f"a part of the header has {length} bytes, allowed are {limit}")
     if signatures % SIGNATURE_ENTRY_BYTES or tables % ENTRY.size:
         raise PayloadFormatError("a list in the header has no whole number of entries")
-    return manifest, signatures, tables
+    return manifest, signatures, roots, tables
 
 
-def _decode_signatures(listed: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    starts = range(0, len(listed), SIGNATURE_ENTRY_BYTES)
-    entries = [listed[start : start + SIGNATURE_ENTRY_BYTES] for start in starts]
-    return tuple((entry[:KEY_ID_BYTES], entry[KEY_ID_BYTES:]) for entry in entries)
+def _sections(raw: bytes, lengths: tuple[int, ...]) -> list[bytes]:
+    """The sections of ``raw``, and what lies behind the last."""
+    sections = []
+    start = PREFIX.size
+    for length in (*lengths, len(raw) - PREFIX.size - sum(lengths)):
+        sections.append(raw[start : start + length])
+        start += length
+    return sections

@@ -8,7 +8,7 @@ all.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import zstandard
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from payload.bundle import SIGNATURE_ENTRY_BYTES, encode_header, header_length
+from payload.bundle import encode_header, header_length
 from payload.create_delta import DeltaWriter, NewImage, OldVersion
 from payload.delta import DIRECTORY_BYTES, DIRECTORY_ENTRIES_MAX, NO_DIGEST, directory_offset, encode_directory
 from payload.digest import DIGEST_BYTES, digest
@@ -27,7 +26,10 @@ from payload.durable import atomic_replace
 from payload.errors import PayloadError, PayloadFormatError, PayloadInputError
 from payload.frames import silent
 from payload.manifest import Image, Manifest, decode, encode
-from payload.signing_key import sign
+from payload.roots import encode_chain
+from payload.signatures import SIGNATURE_ENTRY_BYTES
+from payload.signing_key import SigningKey, sign
+from payload.strict_json import TIME_MAX
 from payload.table import (
     ENTRY,
     FRAME_BYTES_DEFAULT,
@@ -42,6 +44,7 @@ from payload.trust import attach_tables
 
 if TYPE_CHECKING:
     from payload.frames import Progress
+    from payload.roots import Link
 
 ZSTD_LEVEL = 15
 THREADS_MAX = 8
@@ -64,14 +67,16 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class BundleInput:
-    """The fields of a manifest, and its images. ``units``: for devices with any old content. ``old_versions``:
-    bundles that devices may have installed, whose content makes this one small for them."""
+    """The fields of a manifest, and its images. Times are seconds since 1970. ``units``: for devices with any old
+    content. ``old_versions``: bundles that devices may have installed, whose content makes this one small for them."""
 
     compatible: str
     version: int
     version_name: str
     kernel_release: str
     images: tuple[ImageInput, ...]
+    signed_at: int = 0
+    expires_at: int = TIME_MAX
     units: bool = False
     old_versions: tuple[Path, ...] = ()
 
@@ -89,15 +94,23 @@ class Created:
     frames: dict[str, int]
 
 
-def create(bundle: BundleInput, signing_key: Ed25519PrivateKey, output: Path, progress: Progress = silent) -> Created:
-    """Write the signed bundle to ``output``.
+def create(
+    bundle: BundleInput,
+    signing_key: SigningKey,
+    output: Path,
+    progress: Progress = silent,
+    *,
+    cosigners: Sequence[SigningKey] = (),
+    roots: Sequence[Link] = (),
+) -> Created:
+    """Write the bundle to ``output``, signed by ``signing_key`` and ``cosigners``, with the chain of ``roots``.
 
     Raises:
         PayloadInputError: an image is missing or empty, an old version is no bundle, or a field is not as
             the format wants it.
         OSError: the output cannot be written; what was there before is still there.
     """
-    writer = _Writer(bundle, signing_key, progress)
+    writer = _Writer(bundle, (signing_key, *cosigners), tuple(roots), progress)
     atomic_replace(output, writer.write)
     return writer.created()
 
@@ -105,9 +118,16 @@ def create(bundle: BundleInput, signing_key: Ed25519PrivateKey, output: Path, pr
 class _Writer:
     """Data first, behind the place of the header, whose length is known before its content is."""
 
-    def __init__(self, bundle: BundleInput, signing_key: Ed25519PrivateKey, progress: Progress) -> None:
+    def __init__(
+        self,
+        bundle: BundleInput,
+        signing_keys: Sequence[SigningKey],
+        roots: Sequence[Link],
+        progress: Progress,
+    ) -> None:
         self._bundle = bundle
-        self._signing_key = signing_key
+        self._signing_keys = signing_keys
+        self._roots = roots
         self._progress = progress
         self._old_versions = [_old_version(path) for path in bundle.old_versions]
         if len(self._old_versions) >= DIRECTORY_ENTRIES_MAX:
@@ -118,7 +138,12 @@ class _Writer:
         ]
         no_digests = [bytes(DIGEST_BYTES)] * len(bundle.images)
         draft = self._manifest(no_digests, no_digests)
-        self._header_bytes = header_length(len(encode(draft)), SIGNATURE_ENTRY_BYTES, sum(self._counts) * ENTRY.size)
+        self._header_bytes = header_length(
+            len(encode(draft)),
+            len(signing_keys) * SIGNATURE_ENTRY_BYTES,
+            len(encode_chain(roots)),
+            sum(self._counts) * ENTRY.size,
+        )
         self._stored_bytes = 0
         self._delta_bytes = 0
         self._kinds = dict.fromkeys(KIND_NAMES.values(), 0)
@@ -131,8 +156,8 @@ class _Writer:
             directories = self._write_delta(file, pool, tables)
         manifest = self._manifest([digest(table) for table in tables], directories)
         self._manifest_bytes = encode(manifest)
-        signatures = [sign(self._signing_key, self._manifest_bytes)]
-        header = encode_header(self._manifest_bytes, signatures, b"".join(tables))
+        signatures = [sign(key, self._manifest_bytes) for key in self._signing_keys]
+        header = encode_header(self._manifest_bytes, signatures, b"".join(tables), self._roots)
         assert len(header) == self._header_bytes, "the header's length was computed wrongly"
         file.seek(0)
         file.write(header)
@@ -212,6 +237,8 @@ class _Writer:
             version_name=self._bundle.version_name,
             kernel_release=self._bundle.kernel_release,
             images=images,
+            signed_at=self._bundle.signed_at,
+            expires_at=self._bundle.expires_at,
         )
         try:
             return decode(encode(manifest))

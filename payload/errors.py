@@ -12,8 +12,14 @@
     │   └── PayloadFormatError          payload-format             not as docs/SPEC.md says
     ├── TrustError                      an intact bundle that this device must not take
     │   ├── PayloadUnsignedError        payload-unsigned           nobody signed it
-    │   ├── PayloadWrongKeyError        payload-wrong-key          signed, but not by our root key
-    │   ├── PayloadForgedError          payload-forged             claims our key, the signature lies
+    │   ├── PayloadWrongKeyError        payload-wrong-key          signed, but not by a key of ours
+    │   ├── PayloadForgedError          payload-forged             claims a key of ours, the signature lies
+    │   ├── PayloadKeyRevokedError      payload-key-revoked        signed by a key that counted once
+    │   ├── PayloadBelowThresholdError  payload-below-threshold    signed by too few of our keys
+    │   ├── PayloadExpiredError         payload-expired            from the network, and something newer is known
+    │   ├── PayloadRootRefusedError     payload-root-refused       its chain of roots has a gap or lacks signatures
+    │   ├── PayloadRootMismatchError    payload-root-mismatch      another root of the version that is known here
+    │   ├── PayloadRootExpiredError     payload-root-expired       from the network, and the root is too old for it
     │   ├── PayloadWrongCompatibleError payload-wrong-compatible   for another kind of device
     │   ├── PayloadBelowFloorError      payload-below-floor        older than what is allowed
     │   └── PayloadKernelMismatchError  payload-kernel-mismatch    for another kernel than runs
@@ -22,6 +28,19 @@
     │   ├── TargetWriteFailedError      target-write-failed
     │   └── TargetReadbackFailedError   target-readback-failed     it said yes and kept something else
     └── PayloadInputError               payload-input              what the maker of a bundle handed in
+
+    OSError
+    └── FetchError                      what lies between us and a bundle on a web server
+        ├── NameUnresolvedError         name-unresolved            no address for the server's name
+        ├── ServerUnreachableError      server-unreachable         no connection, or it broke
+        ├── ServerStalledError          server-stalled             it sends nothing, or next to nothing
+        ├── ServerUntrustedError        server-untrusted           no certificate that is believed
+        ├── ServerRefusedError          server-refused             it answers that we get nothing
+        ├── ServerMisbehavesError       server-misbehaves          it does not follow the protocol
+        └── PayloadChangedError         payload-changed            another file than the one begun with
+
+A :class:`FetchError` is to a reader of bundles what an I/O error of a disk is; its word survives in the
+``reason`` of the :class:`PayloadUnreadableError` that it becomes.
 
 The word is stable; screens, pages and the journal name a failure by it. Programmer errors are not
 here: they are ``assert`` and ``ValueError``.
@@ -49,9 +68,14 @@ class PayloadMissingError(BundleError):
 
 
 class PayloadUnreadableError(BundleError):
-    """The medium that holds the bundle answers with I/O errors."""
+    """The medium that holds the bundle answers with I/O errors. ``reason`` is finer for a server."""
 
     reason = "payload-unreadable"
+
+    def __init__(self, message: str, cause: OSError | None = None) -> None:
+        super().__init__(message)
+        if isinstance(cause, FetchError):
+            self.reason = cause.reason
 
 
 class PayloadTruncatedError(BundleError):
@@ -97,9 +121,45 @@ class PayloadWrongKeyError(TrustError):
 
 
 class PayloadForgedError(TrustError):
-    """It names our key, but the signature is not of these bytes."""
+    """It names a key of ours, but the signature is not of these bytes."""
 
     reason = "payload-forged"
+
+
+class PayloadKeyRevokedError(TrustError):
+    """It is signed by a key that an older root named and the known one does not."""
+
+    reason = "payload-key-revoked"
+
+
+class PayloadBelowThresholdError(TrustError):
+    """Fewer keys of ours have signed it than the root wants."""
+
+    reason = "payload-below-threshold"
+
+
+class PayloadExpiredError(TrustError):
+    """It expired before the newest signed time that is known, and it comes from the network."""
+
+    reason = "payload-expired"
+
+
+class PayloadRootRefusedError(TrustError):
+    """Its chain of roots does not lead on from the root that is known."""
+
+    reason = "payload-root-refused"
+
+
+class PayloadRootMismatchError(TrustError):
+    """Its chain has another root than ours of the version that is known."""
+
+    reason = "payload-root-mismatch"
+
+
+class PayloadRootExpiredError(TrustError):
+    """The root expired before the newest signed time that is known, and the bundle comes from the network."""
+
+    reason = "payload-root-expired"
 
 
 class PayloadWrongCompatibleError(TrustError):
@@ -148,3 +208,51 @@ class PayloadInputError(PayloadError):
     """What the maker of a bundle handed in does not make one."""
 
     reason = "payload-input"
+
+
+class FetchError(OSError):
+    """A bundle's bytes do not come over the network. ``reason`` is the stable word."""
+
+    reason = "server-unreachable"
+
+
+class NameUnresolvedError(FetchError):
+    """No name server knows an address for the server's name, or none answers."""
+
+    reason = "name-unresolved"
+
+
+class ServerUnreachableError(FetchError):
+    """No connection, or it broke before the answer was whole."""
+
+    reason = "server-unreachable"
+
+
+class ServerStalledError(FetchError):
+    """Silence, or so few bytes a second that the download would never end."""
+
+    reason = "server-stalled"
+
+
+class ServerUntrustedError(FetchError):
+    """The server has no certificate of an authority that is believed, or it is over, or another's; or no TLS."""
+
+    reason = "server-untrusted"
+
+
+class ServerRefusedError(FetchError):
+    """The server answers, and not with the file."""
+
+    reason = "server-refused"
+
+
+class ServerMisbehavesError(FetchError):
+    """Not HTTP, too many redirects, an endless header, other bytes than those asked for."""
+
+    reason = "server-misbehaves"
+
+
+class PayloadChangedError(FetchError):
+    """The file was replaced by another one while it was being read."""
+
+    reason = "payload-changed"

@@ -1,27 +1,47 @@
 """Signing keys as files. Runs on the build host only; no private key ever reaches a device.
 
-A private key is Ed25519 in PEM (PKCS #8, not encrypted), mode 0600. A public key is a file of 64
-hexadecimal digits, or of the 32 raw bytes.
+A private key is Ed25519 in PEM (PKCS #8), mode 0600, encrypted where a passphrase was given. A public key is
+a file of 64 hexadecimal digits, or of the 32 raw bytes. Where passphrases come from is the caller's matter;
+they are never on a command line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from payload.codec import PUBLIC_KEY_BYTES
 from payload.durable import atomic_replace
 from payload.errors import PayloadInputError
-from payload.trust import key_id, signed_message
+from payload.roots import root_message
+from payload.signatures import key_id
+from payload.trust import signed_message
 
 KEY_FILE_BYTES_MAX = 16 << 10
+ENCRYPTED_MARK = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 
 
-def generate_key(private_path: Path, public_path: Path) -> None:
-    """Make a new key pair. A private key that exists is never overwritten.
+class SigningKey(Protocol):
+    """What signs: a key in memory, or one that stays in a token (``initramfs.pkcs11``)."""
+
+    def sign(self, data: bytes, /) -> bytes: ...
+
+    def public_key(self) -> Ed25519PublicKey: ...
+
+
+# asked only where a passphrase is needed, with the key's file
+Passphrase = Callable[[Path], bytes]
+
+
+def generate_key(private_path: Path, public_path: Path, passphrase: bytes = b"") -> None:
+    """Make a new key pair; without a passphrase the private key is stored in the clear.
+
+    A private key that exists is never overwritten.
 
     Raises:
         PayloadInputError: there is a file already at ``private_path``.
@@ -30,17 +50,27 @@ def generate_key(private_path: Path, public_path: Path) -> None:
     if private_path.exists():
         raise PayloadInputError(f"{private_path} exists; choose another name or move it away")
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     atomic_replace(private_path, pem, mode=0o600)
     atomic_replace(public_path, public_bytes(key).hex().encode("ascii") + b"\n")
 
 
-def load_signing_key(path: Path) -> Ed25519PrivateKey:
-    """The private key in ``path``. Raises ``PayloadInputError``."""
+def load_signing_key(path: Path, passphrase: Passphrase | None = None) -> Ed25519PrivateKey:
+    """The private key in ``path``; ``passphrase`` is asked only if it is encrypted. Raises ``PayloadInputError``."""
+    content = _read(path)
+    secret = None
+    if content.lstrip().startswith(ENCRYPTED_MARK):
+        if passphrase is None:
+            raise PayloadInputError(f"{path} is encrypted and no passphrase was given")
+        secret = passphrase(path)
     try:
-        key = serialization.load_pem_private_key(_read(path), password=None)
+        key = serialization.load_pem_private_key(content, password=secret)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise PayloadInputError(f"{path} is not a PEM private key without a password: {error}") from error
+        wrong = (
+            "the passphrase is wrong, or the file is damaged" if secret is not None else "it is not a PEM private key"
+        )
+        raise PayloadInputError(f"{path}: {wrong}: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise PayloadInputError(f"{path} is not an Ed25519 key; make one with `unbrick key new`")
     return key
@@ -60,14 +90,24 @@ def load_public_key(path: Path) -> bytes:
     return key
 
 
-def public_bytes(key: Ed25519PrivateKey) -> bytes:
+def public_bytes(key: SigningKey) -> bytes:
     """The 32 bytes of the public half of ``key``."""
     return key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
-def sign(key: Ed25519PrivateKey, manifest_bytes: bytes) -> tuple[bytes, bytes]:
-    """Key id and signature, as a header lists them."""
-    return key_id(public_bytes(key)), key.sign(signed_message(manifest_bytes))
+def sign(key: SigningKey, manifest_bytes: bytes) -> tuple[bytes, bytes]:
+    """Key id and signature of a manifest, as a header lists them."""
+    return sign_message(key, signed_message(manifest_bytes))
+
+
+def sign_root(key: SigningKey, text: bytes) -> tuple[bytes, bytes]:
+    """Key id and signature of a root, as a chain lists them."""
+    return sign_message(key, root_message(text))
+
+
+def sign_message(key: SigningKey, message: bytes) -> tuple[bytes, bytes]:
+    """Key id and signature of a message that already begins with its purpose."""
+    return key_id(public_bytes(key)), key.sign(message)
 
 
 def _read(path: Path) -> bytes:

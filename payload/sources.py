@@ -1,4 +1,4 @@
-"""Where bundles come from, without a network: the payload region, and what a person plugs in.
+"""Where bundles come from: the payload region, what a person plugs in, and `payload.fetch`'s servers.
 
 A medium holds a bundle raw, from the first byte of a disk or partition, or as ``/unbrick/*.ubk`` on a
 FAT file system (mounted read-only, nosuid, nodev, noexec, and only while its files are opened).
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from payload.bundle import Header, Reader
+    from payload.fetch import HttpSource
     from payload.install import Believe
     from payload.manifest import Manifest
 
@@ -104,7 +105,8 @@ class RegionSource:
         """The region belongs to whoever opened it."""
 
 
-Source = FileSource | RegionSource
+if TYPE_CHECKING:
+    Source = FileSource | RegionSource | HttpSource
 
 
 class Candidate:
@@ -133,6 +135,20 @@ def candidates(
         except PayloadError as error:
             refused.append((source, error))
     return taken, refused
+
+
+def believed_still(
+    taken: Iterable[Candidate], believe: Believe
+) -> tuple[list[Candidate], list[tuple[Source, PayloadError]]]:
+    """Those of ``taken`` that are believed when asked again; and the others, with why."""
+    kept, refused = [], []
+    for candidate in taken:
+        try:
+            believe(candidate.header)
+            kept.append(candidate)
+        except PayloadError as error:
+            refused.append((candidate.source, error))
+    return kept, refused
 
 
 def order(

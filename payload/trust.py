@@ -1,39 +1,89 @@
-"""Which bundles this device takes. Rules only: nothing is read or written here.
+"""Which bundles this device takes. Rules only: nothing is read or written here, and no clock is asked.
 
-The order is the point: the signature first, over bytes nobody has interpreted; then the manifest;
-then the frame tables it vouches for; then whether it is meant for this device, now. One root key,
-pinned in the image; the list of signatures leaves room for more.
+The order is the point. First the chain of roots, from the root that is known (``payload.roots``): so keys
+that were revoked since count no more. Then the signatures, over bytes nobody has interpreted; then the
+manifest; then the frame tables it vouches for; then whether it is meant for this device, now.
+
+Time: the device has no clock that an attacker, an empty battery or the year 2038 could not set. So the only
+times that count are signed ones: the *clock floor* is the newest signed time ever believed, and what expires
+before it is old. Expiry refuses bundles from the network (somebody may hold newer ones back); it never
+refuses one that a person brings or the device keeps: those are what it recovers from.
 """
 
 from __future__ import annotations
 
-from payload.codec import ed25519_verify
+from payload import roots
 from payload.digest import digest
 from payload.errors import (
     PayloadBelowFloorError,
+    PayloadBelowThresholdError,
     PayloadCorruptError,
+    PayloadExpiredError,
     PayloadForgedError,
     PayloadFormatError,
     PayloadKernelMismatchError,
+    PayloadKeyRevokedError,
+    PayloadRootExpiredError,
     PayloadUnsignedError,
     PayloadWrongCompatibleError,
     PayloadWrongKeyError,
 )
 from payload.manifest import decode
+from payload.roots import single_key_root
+from payload.signatures import key_id, signers
 from payload.table import ENTRY, FrameTable, frame_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from payload.bundle import Header
     from payload.manifest import Image, Manifest
+    from payload.roots import Root
 
 # What is signed begins with its purpose: no signature of one thing ever passes for another.
 SIGNED_PURPOSE = b"unbrick bundle manifest 1\n"
 
 
-def key_id(public_key: bytes) -> bytes:
-    """The 32 bytes that name ``public_key`` in a list of signatures."""
-    return digest(public_key)
+class Trusted:
+    """What the device believes: the newest root, the lowest version it takes, the newest signed time.
+
+    A value: nothing changes it. ``revoked`` are ids of bundle keys that counted once; only messages differ
+    by them. ``floor`` and ``clock_floor`` begin at the root's own, never below.
+    """
+
+    __slots__ = ("clock_floor", "floor", "revoked", "root")
+
+    def __init__(
+        self, root: Root, floor: int = 0, clock_floor: int = 0, revoked: frozenset[bytes] = frozenset()
+    ) -> None:
+        self.root = root
+        self.floor = max(floor, root.floor)
+        self.clock_floor = max(clock_floor, root.signed_at)
+        self.revoked = revoked
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Trusted) and self._values() == other._values()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _values(self) -> tuple[bytes, int, int]:
+        return self.root.digest, self.floor, self.clock_floor
+
+    def with_root(self, root: Root) -> Trusted:
+        """The state under ``root``, the next one. Taking a bundle key away resets floor and clock."""
+        gone = frozenset([key_id(key) for key in self.root.bundle_keys if key not in root.bundle_keys])
+        revoked = (self.revoked | gone) - {key_id(key) for key in root.bundle_keys}
+        if gone:
+            return Trusted(root, root.floor, root.signed_at, revoked)
+        return Trusted(root, self.floor, self.clock_floor, revoked)
+
+    def with_time(self, signed_at: int) -> Trusted:
+        """The state after something signed at that time was believed."""
+        return Trusted(self.root, self.floor, max(self.clock_floor, signed_at), self.revoked)
+
+
+def trusted_key(key: bytes, compatible: str, floor: int = 0) -> Trusted:
+    """The state of a device that pins one raw key and knows nothing more."""
+    return Trusted(single_key_root(key, compatible), floor)
 
 
 def signed_message(manifest_bytes: bytes) -> bytes:
@@ -41,39 +91,86 @@ def signed_message(manifest_bytes: bytes) -> bytes:
     return SIGNED_PURPOSE + manifest_bytes
 
 
-def verify(header: Header, root_key: bytes, compatible: str | None, floor: int, kernel_release: str | None) -> Manifest:
-    """The manifest of ``header``, with the frame tables of its images, if this device takes it.
+def follow(header: Header, trusted: Trusted) -> Trusted:
+    """``trusted`` with the newer roots that ``header`` brings; ``trusted`` itself if it brings none.
+
+    Valid whatever becomes of the bundle: a revocation is known once it was seen. To be made durable before
+    anything is taken because of it.
+
+    Raises:
+        PayloadRootRefusedError, PayloadRootMismatchError: see ``payload.roots.follow``.
+        BundleError: a signed root is not of this format.
+    """
+    for root in roots.follow(trusted.root, header.roots):
+        trusted = trusted.with_root(root)
+    return trusted
+
+
+def verify(
+    header: Header,
+    trusted: Trusted,
+    compatible: str | None,
+    kernel_release: str | None,
+    *,
+    network: bool = False,
+    any_version: bool = False,
+    remembered: tuple[bytes, ...] = (),
+) -> tuple[Manifest, Trusted]:
+    """The manifest of ``header``, with the frame tables of its images, if this device takes it; and what is
+    believed from now on (a newer root, a later time), which the caller makes durable before using either.
 
     ``compatible`` and ``kernel_release`` are left out (None) where no particular device is meant, as
-    on the build host; ``floor`` is the lowest version allowed.
+    on the build host. ``network``: it comes from a source that may hold newer ones back. ``any_version``:
+    below the floor, too; for what is only looked at. ``remembered`` are digests of manifests that the
+    journal holds: what was believed once needs no signature to be verified or repaired, so that a key that
+    is replaced does not take the installed image's repair away.
 
     Raises:
         TrustError: intact, but not for this device.
         BundleError: signed, and yet not a bundle of this format.
     """
-    _check_signature(header, root_key)
+    trusted = follow(header, trusted)
+    if digest(header.manifest_bytes) not in remembered:
+        _check_signatures(header, trusted)
     manifest = decode(header.manifest_bytes)
     attach_tables(manifest, header.tables)
     if compatible is not None and manifest.compatible != compatible:
         raise PayloadWrongCompatibleError(f"the bundle is for {manifest.compatible!r}, this device is {compatible!r}")
-    if manifest.version < floor:
-        raise PayloadBelowFloorError(f"version {manifest.version} is below the floor {floor}")
+    if manifest.version < trusted.floor and not any_version:
+        raise PayloadBelowFloorError(f"version {manifest.version} is below the floor {trusted.floor}")
     if kernel_release is not None and manifest.kernel_release != kernel_release:
         raise PayloadKernelMismatchError(
             f"the bundle is for kernel {manifest.kernel_release}, {kernel_release:.80} runs"
         )
-    return manifest
+    trusted = trusted.with_time(manifest.signed_at)
+    if network:
+        _check_not_expired(manifest, trusted)
+    return manifest, trusted
 
 
-def _check_signature(header: Header, root_key: bytes) -> None:
+def _check_signatures(header: Header, trusted: Trusted) -> None:
+    root = trusted.root
     if not header.signatures:
         raise PayloadUnsignedError("the bundle is not signed")
-    ours = [signature for name, signature in header.signatures if name == key_id(root_key)]
-    if not ours:
-        raise PayloadWrongKeyError("the bundle is signed, but not by the key of this device")
-    message = signed_message(header.manifest_bytes)
-    if not any(ed25519_verify(signature, message, root_key) for signature in ours):
-        raise PayloadForgedError("the signature is not of this manifest")
+    named, valid = signers(header.signatures, root.bundle_keys, signed_message(header.manifest_bytes))
+    if valid >= root.bundle_threshold:
+        return
+    if valid < named:
+        raise PayloadForgedError("a signature is not of this manifest")
+    if valid > 0:
+        raise PayloadBelowThresholdError(
+            f"the bundle is signed by {valid} keys of root {root.version}, which wants {root.bundle_threshold}"
+        )
+    if any(name in trusted.revoked for name, _signature in header.signatures):
+        raise PayloadKeyRevokedError(f"the key that signed the bundle is revoked by root {root.version}")
+    raise PayloadWrongKeyError("the bundle is signed, but not by a key of this device")
+
+
+def _check_not_expired(manifest: Manifest, trusted: Trusted) -> None:
+    if trusted.root.expires_at < trusted.clock_floor:
+        raise PayloadRootExpiredError(f"root {trusted.root.version} has expired; a newer one is needed")
+    if manifest.expires_at < trusted.clock_floor:
+        raise PayloadExpiredError(f"version {manifest.version} has expired; something newer was signed since")
 
 
 def attach_tables(manifest: Manifest, tables: bytes) -> None:

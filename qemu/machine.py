@@ -28,7 +28,7 @@ from qemu.disks import Disk, block_node
 from qemu.errors import LabError, MachineEnded, MonitorError
 from qemu.keyboard import HOLD_SECONDS_MAX, HeldKey, send_key
 from qemu.monitor import Monitor
-from qemu.options import USB_BUS, MachineOptions, console_to_file, shell_line
+from qemu.options import NIC, USB_BUS, MachineOptions, console_to_file, shell_line
 
 __all__ = ["Disk", "Machine", "MachineOptions"]
 
@@ -174,6 +174,12 @@ class Machine:
         self.monitor.execute("device_del", {"id": f"device-{name}"})
         self.monitor.wait_event("DEVICE_DELETED", UNPLUG_SECONDS, device=f"device-{name}")
         self.monitor.execute("blockdev-del", {"node-name": name})
+
+    # The cable.
+
+    def plug_cable(self, is_in: bool) -> None:
+        """Pull the network cable out, or plug it in. Needs the option ``network``. Raises: MonitorError."""
+        self.monitor.execute("set_link", {"name": NIC, "up": is_in})
 
     # The memory.
 

@@ -16,6 +16,7 @@ from qemu.disks import Disk, disk_arguments
 from qemu.errors import OptionsError, QemuMissing
 
 USB_BUS = "usb"
+NIC = "nic"
 
 _KEYBOARDS = {
     "builtin": [],  # the PC's own, behind its i8042
@@ -31,7 +32,9 @@ class MachineOptions:
     ``append`` is the kernel's command line; give it ``console=ttyS0``, and not ``quiet``, or there is
     nothing to match; :func:`kernel_arguments` says what else it gets. ``watchdog`` is a device model
     (``i6300esb``) that resets the machine. ``usb`` adds a controller that
-    :meth:`qemu.machine.Machine.hotplug_usb` needs. Without ``reboot`` the emulator ends where the guest
+    :meth:`qemu.machine.Machine.hotplug_usb` needs. ``network`` is a device model (``virtio-net-pci``,
+    ``e1000``) behind the emulator's own net: DHCP gives 10.0.2.15, and 10.0.2.2 is this host's loopback;
+    ``network_options`` are further ones of ``-netdev user``. Without ``reboot`` the emulator ends where the guest
     would start again. ``resume_from`` is a state that :meth:`qemu.machine.Machine.save_state` wrote;
     everything but the content of the disks must be as it was then. ``extra`` arguments come last and win.
     """
@@ -45,6 +48,8 @@ class MachineOptions:
     accelerator: str = "tcg,thread=multi"
     watchdog: str = ""
     usb: bool = False
+    network: str = ""
+    network_options: str = ""
     keyboard: str = "builtin"
     reboot: bool = True
     resume_from: Path | None = None
@@ -106,10 +111,19 @@ def arguments(options: MachineOptions) -> list[str]:
         *disk_arguments(options.disks),
         *(("-device", f"qemu-xhci,id={USB_BUS}") if controller else ()),
         *_KEYBOARDS[options.keyboard],
+        *_network_arguments(options),
         *(("-device", options.watchdog, "-action", "watchdog=reset") if options.watchdog else ()),
         *(() if options.reboot else ("-no-reboot",)),
         *(("-incoming", f"exec:cat {shlex.quote(str(options.resume_from))}") if options.resume_from else ()),
     ]
+
+
+def _network_arguments(options: MachineOptions) -> list[str]:
+    if not options.network:
+        return []
+    further = f",{options.network_options}" if options.network_options else ""
+    # Without its ROM: it is of use only to a firmware that boots from the net.
+    return ["-netdev", f"user,id=net{further}", "-device", f"{options.network},id={NIC},netdev=net,romfile="]
 
 
 def console_on_terminal(options: MachineOptions) -> list[str]:

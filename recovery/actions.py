@@ -22,7 +22,7 @@ from statemachine.record import NO_DIGEST, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from payload.bundle import Header
@@ -49,12 +49,14 @@ def rebuild(workshop: Workshop, record: Record) -> Result:
     if found is None:
         return event, reason, {}
     manifest = found[1]
+    trusted = workshop.keyring.fields()  # the chain in the slot's headers brings the root back
     fields = {
+        **trusted,
         "installed": image_of(manifest),
         # What is signed and in the slot counts as having run well: so its system state is doubted first.
         "confirmed": manifest.digest,
         "confirmed_version": manifest.version,
-        "floor": max(record.floor, manifest.version),
+        "floor": max(trusted["floor"], manifest.version),
     }
     return event, reason, fields
 
@@ -90,27 +92,30 @@ def repair(workshop: Workshop, record: Record) -> Result:
     found = workshop.slot_header(wanted)
     if found is None or wanted in record.tried:
         return "source_missing", CODES["no-source"], {}
-    here = workshop.candidates(record)
-    same = [candidate for candidate in here if candidate.manifest.digest == wanted]
-    try:
-        return _write(workshop, record, same, "frames_rewritten", CODES["frames-repaired"])
-    finally:
-        workshop.close(here)
+    return _write(workshop, record, _offers(workshop, record, wanted), "frames_rewritten", CODES["frames-repaired"])
 
 
 def reinstall(workshop: Workshop, record: Record) -> Result:
     """Write the best image that is here. Its digest is in the journal before its first frame is in the slot."""
-    here = workshop.candidates(record)
-    try:
-        return _write(workshop, record, here, "image_written", CODES["installed"])
-    finally:
-        workshop.close(here)
+    return _write(workshop, record, _offers(workshop, record), "image_written", CODES["installed"])
 
 
-def _write(workshop: Workshop, record: Record, candidates: list[Candidate], done: str, reason: int) -> Result:
+def _offers(workshop: Workshop, record: Record, wanted: bytes = NO_DIGEST) -> Iterator[Candidate]:
+    """What is here, the best first; and only if none of that did, what servers have."""
+    for look in (workshop.candidates, workshop.remote_candidates):
+        found = look(record)
+        try:
+            yield from (one for one in found if wanted in (NO_DIGEST, one.manifest.digest))
+        finally:
+            workshop.note_received(found)
+            workshop.close(found)
+
+
+def _write(workshop: Workshop, record: Record, candidates: Iterable[Candidate], done: str, reason: int) -> Result:
     refusal = CODES["no-source"]
     workshop.of_no_use.clear()
     for candidate in candidates:
+        record = workshop.keep_trust(record)
         image = image_of(candidate.manifest)
         note(f"from {candidate.source.name}: version {candidate.manifest.version}")
         if done == "image_written" and record.target != image:
@@ -123,21 +128,38 @@ def _write(workshop: Workshop, record: Record, candidates: list[Candidate], done
                 candidate.source,
                 candidate.header,
                 candidate.manifest.image(SLOT_CLASS),
-                target_broken=done == "frames_rewritten",
+                target_broken=done == "frames_rewritten" or _may_stream(workshop, record, candidate),
                 reuse=workshop.reuse(candidate),
                 progress=workshop.progress(),
             )
         except (BundleError, TargetTooSmallError) as error:
             refusal = CODES.get(error.reason, refusal)
             say(refusal, f"{candidate.source.name}: {error}")
-            workshop.of_no_use.add(identity(candidate))
+            if not workshop.may_come_back(candidate, error):
+                workshop.of_no_use.add(identity(candidate))
             continue
         except TargetError as error:
             note(str(error))
             return "write_failed", CODES["slot-write-failed"], {}
         note(f"{report.frames_written} frames written")
         return done, reason, {"frames_written": report.frames_written, "target": record.target}
-    return "source_missing", refusal, {}
+    workshop.keep_trust(record)  # what a refused source has revoked stays revoked
+    return "source_missing", workshop.why_nothing_came(refusal), {}
+
+
+def _may_stream(workshop: Workshop, record: Record, candidate: Candidate) -> bool:
+    """Whether frames may go into the slot before all of them are known to come (G4).
+
+    They may where the content is proven broken, and for a download that is the rule: it could not be kept
+    anywhere. Only a slot that waits for another kernel may be as good as ever: there, all is first looked at.
+    """
+    if not workshop.is_remote(candidate):
+        return False
+    found = workshop.slot_header(record.installed.digest)
+    if found is None or found[1].kernel_release == os.uname().release:
+        return True
+    image = found[1].image(SLOT_CLASS)
+    return image.kind == "immutable" and bool(frames.verify(workshop.slot, image.frames(), workshop.progress()))
 
 
 def read_back(workshop: Workshop, record: Record) -> Result:
@@ -167,19 +189,28 @@ def activate(workshop: Workshop, record: Record) -> Result:
 def rest(workshop: Workshop, record: Record) -> Result:
     """Write nothing. Leave on a new source, a person, or when the delay is over."""
     known = set(workshop.of_no_use)
-    if record.state == "WAITING" and record.reason in _AFTER_ACTION:
-        known |= _usable(workshop, record)
+    ended_here = record.state == "WAITING" and record.reason in _AFTER_ACTION
+    if ended_here:
+        known |= _usable(workshop, workshop.candidates(record))
+    # None: what the first look at the network finds did not help
+    remote_known = None if ended_here else set(workshop.of_no_use)
     button = workshop.config.get("button")
     released = button is not None and not button_held(button)
-    note("waiting for a USB stick labelled UNBRICK, the button, or the next try")
+    sources = "a USB stick labelled UNBRICK, the network" if workshop.network else "a USB stick labelled UNBRICK"
+    note(f"waiting for {sources}, the button, or the next try")
     deadline = time.monotonic() + min(REST_SECONDS_FIRST << record.cycles, REST_SECONDS_MAX)
     while time.monotonic() < deadline:
         workshop.alive()
         time.sleep(REST_POLL_SECONDS)
-        here = _usable(workshop, record)
+        here = _usable(workshop, workshop.candidates(record))
         if here - known:
             return "source_appeared", CODES["resumed"], {}
         known &= here  # what is pulled out and plugged in again, better copied perhaps, is new
+        if workshop.network and workshop.network.is_due():
+            here = _usable(workshop, workshop.remote_candidates(record))
+            if remote_known is not None and here - remote_known:
+                return "source_appeared", CODES["resumed"], {}
+            remote_known = here  # what was out of reach in between is new
         if button and record.state == "WAITING":
             held = button_held(button)
             if held and released:
@@ -196,8 +227,7 @@ _AFTER_ACTION = tuple(
 )
 
 
-def _usable(workshop: Workshop, record: Record) -> set[tuple[str, bytes]]:
-    here = workshop.candidates(record)
+def _usable(workshop: Workshop, here: list[Candidate]) -> set[tuple[str, bytes]]:
     workshop.close(here)
     return {identity(candidate) for candidate in here}
 

@@ -118,13 +118,12 @@ def _new_floor(record: Record) -> int:
     from payload.bundle import read_header
     from payload.device_region import DeviceRegion
     from payload.errors import PayloadError
-    from payload.trust import verify
+    from recovery.keyring import Keyring
 
     place = CONFIG["payload"]["region"]
     region = DeviceRegion(find_disk(CONFIG["disk"]["serial"]), place["offset"], place["size"], writable=False)
     try:
-        root_key = bytes.fromhex(CONFIG["keyring"]["root"])
-        local = verify(read_header(region), root_key, CONFIG["compatible"], record.floor, None)
+        local = Keyring(CONFIG, record).believe(read_header(region))
     except PayloadError:
         return record.floor
     return max(record.floor, min(record.installed.version, local.version))
@@ -190,6 +189,8 @@ def describe(record: Record) -> dict[str, object]:
         "attempts-left": record.attempts_left,
         "cycles": record.cycles,
         "floor": record.floor,
+        "root-version": record.root_version,
+        "clock-floor": record.clock_floor,
         "version": record.installed.version,
         "image": _short(record.installed.digest),
         "kind": record.installed.kind,

@@ -60,6 +60,7 @@ class Conductor:
     def _perform(self, action: str) -> actions.Result:
         if action in ("boot", "boot_pristine"):
             return self._boot(pristine=action == "boot_pristine")
+        self._workshop.recall(self._record)
         try:
             return actions.ACTIONS[action](self._workshop, self._record)
         except JournalUnwritable:
@@ -71,6 +72,7 @@ class Conductor:
         except BootFailedError as error:
             note(str(error))
             return "boot_failed", error.reason, {}
+        self._workshop.leave()
         image = self._record.installed
         note(f"{self._record.state}: handing over to version {image.version}{', pristine' if pristine else ''}")
         return self._supervisor.hand_over(root, image.init, image.watchdog_owner)

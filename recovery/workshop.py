@@ -1,16 +1,17 @@
-"""What recovery's actions work on: the slot, its header copies, the sources, the pinned key.
+"""What recovery's actions work on: the slot, its header copies, the sources, the keys.
 
-Opens them once per boot. Decides nothing; every header that leaves it is signed by the pinned key.
+Opens them once per boot. Decides nothing; every header that leaves it is believed by the keyring.
 """
 
 from __future__ import annotations
 
 import os
 
-from payload import install, sources, trust
-from payload.errors import PayloadError
+from payload import install, sources
+from payload.errors import PayloadCorruptError, PayloadError
 from recovery.console import Progress, say
 from recovery.disks import open_region
+from recovery.keyring import Keyring
 from statemachine.reasons import CODES
 from statemachine.record import NO_DIGEST, Image, Record
 
@@ -20,15 +21,29 @@ if TYPE_CHECKING:
     from typing import Any
 
     from payload.bundle import Header
+    from payload.fetch import HttpSource
     from payload.manifest import Manifest
     from payload.seeded import Reuse
+    from recovery.network import Network
 
 SLOT_CLASS = "rootfs"
+# Reasons that say nothing of the bundle itself.
+_ON_THE_WAY = (
+    "name-unresolved",
+    "server-unreachable",
+    "server-stalled",
+    "server-untrusted",
+    "server-refused",
+    "payload-changed",
+)
 TOLD_MAX = 256
 
 
 class Workshop:
-    """``alive`` tells PID 1 that work goes on; ``intend`` persists a record before an act."""
+    """``alive`` tells PID 1 that work goes on; ``intend`` persists a record before an act.
+
+    :meth:`recall` comes before anything that asks whom to believe.
+    """
 
     def __init__(
         self, config: dict[str, Any], disk: str, alive: Callable[[], None], intend: Callable[[Record], None]
@@ -43,11 +58,50 @@ class Workshop:
         self.payload = open_region(disk, config["payload"]["region"])
         self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
-        self.root_key = bytes.fromhex(config["keyring"]["root"])
+        self._network: Network | None = None
+        self._keyring: Keyring | None = None
+
+    def recall(self, record: Record) -> None:
+        """Believe what ``record``, the journal's newest, says of roots and floors, and what was learned since."""
+        if self._keyring is None:
+            self._keyring = Keyring(self.config, record)
+        else:
+            self._keyring.recall(record)
+
+    @property
+    def keyring(self) -> Keyring:
+        assert self._keyring is not None, "the record was not recalled"
+        return self._keyring
+
+    @property
+    def network(self) -> Network | None:
+        """The network of this device, if it has one. Nothing of it is imported before somebody asks."""
+        if self._network is None and self.config.get("network"):
+            from recovery.network import Network
+
+            self._network = Network(
+                self.config["network"], self.alive, self._tell, clock_floor=self.keyring.trusted.clock_floor
+            )
+        return self._network
+
+    def leave(self) -> None:
+        """Give back what the OS must not find in use."""
+        if self._network is not None:
+            self._network.down()
 
     def believe(self, header: Header) -> Manifest:
         """The manifest of a header that this device may hold, whatever its version. Raises ``PayloadError``."""
-        return trust.verify(header, self.root_key, self.config["compatible"], 0, None)
+        return self.keyring.believe(header)
+
+    def keep_trust(self, record: Record) -> Record:
+        """``record`` with what the keyring has learned, made durable before it is used.
+
+        Raises ``JournalUnwritable``.
+        """
+        kept = record.but(**self.keyring.fields())
+        if kept != record:
+            self.intend(kept)
+        return kept
 
     def slot_header(self, wanted: bytes = NO_DIGEST) -> tuple[Header, Manifest] | None:
         """The signed header that describes the slot: the one with digest ``wanted``, or any."""
@@ -70,16 +124,56 @@ class Workshop:
         The caller closes the sources with :meth:`close`.
         """
         found = [sources.RegionSource(self.payload, "payload region"), *self._plugged_in()]
-        taken, refused = sources.candidates(found, lambda header: self._installable(header, record.floor))
+        taken, refused = sources.candidates(found, self._installable)
+        # A root that one source brings counts for all of them, for those before it, too.
+        taken, revoked = sources.believed_still(taken, self._installable)
+        return self._chosen(record, taken, [*refused, *revoked])
+
+    def remote_candidates(self, record: Record) -> list[sources.Candidate]:
+        """The same from the network, which is asked only now; the link comes up for it."""
+        taken: list[sources.Candidate] = []
+        refused: list[tuple[sources.Source, PayloadError]] = []
+        for source in self.network.look() if self.network else ():
+            found, failed = sources.candidates([source], self._downloadable)
+            while failed and _was_changed_on_its_way(source, failed[0][1]):
+                found, failed = sources.candidates([source], self._downloadable)
+            taken += found
+            refused += failed
+        taken, revoked = sources.believed_still(taken, self._downloadable)
+        return self._chosen(record, taken, [*refused, *revoked])
+
+    def _chosen(
+        self, record: Record, taken: list[sources.Candidate], refused: list[tuple[sources.Source, PayloadError]]
+    ) -> list[sources.Candidate]:
+        """Those of ``taken`` that may be tried, the best one first; why the others may not is said."""
         for source, error in refused:
             self._tell(CODES[error.reason], f"{source.name}: {error}")
             source.close()
-        best = sources.order(taken, floor=record.floor, exclude_digests=record.tried)
+        best = sources.order(taken, floor=self.keyring.trusted.floor, exclude_digests=record.tried)
         for candidate in taken:
             if candidate not in best:
                 self._tell(CODES["payload-tried"], f"{candidate.source.name}: version {candidate.manifest.version}")
                 candidate.source.close()
         return sorted(best, key=lambda candidate: _preference(record, candidate.manifest.digest))
+
+    def is_remote(self, candidate: sources.Candidate) -> bool:
+        """Whether it comes over the network: it may end at any time, and it cannot be looked at for nothing."""
+        return self._network is not None and self._network.is_source(candidate.source)
+
+    def may_come_back(self, candidate: sources.Candidate, error: PayloadError) -> bool:
+        """Whether only the way to it failed: then the same source is worth another try after a pause."""
+        return self.is_remote(candidate) and error.reason in _ON_THE_WAY
+
+    def why_nothing_came(self, refusal: int) -> int:
+        """``refusal``, or the network's reason where nothing else was to be had."""
+        if self._network is None or refusal != CODES["no-source"]:
+            return refusal
+        return self._network.reason or refusal
+
+    def note_received(self, candidates: Sequence[sources.Candidate]) -> None:
+        """Say what came over the network, and let the next pause be short where that was something."""
+        if self._network:
+            self._network.note_received([one.source for one in candidates])
 
     @staticmethod
     def close(candidates: Sequence[sources.Candidate]) -> None:
@@ -99,9 +193,13 @@ class Workshop:
         self.alive()
         return sources.scan(sources.DeviceMounter(), exclude_disks=(self.disk.rpartition("/")[2],))
 
-    def _installable(self, header: Header, floor: int) -> Manifest:
+    def _installable(self, header: Header) -> Manifest:
         """What may be installed here and now: it must be for the kernel that runs."""
-        return trust.verify(header, self.root_key, self.config["compatible"], floor, os.uname().release)
+        return self.keyring.installable(header, os.uname().release)
+
+    def _downloadable(self, header: Header) -> Manifest:
+        """The same for what comes over a network: also not expired."""
+        return self.keyring.installable(header, os.uname().release, network=True)
 
     def _tell(self, reason: int, text: str) -> None:
         """Why a source is refused, once: a resting device looks at the same sources again and again."""
@@ -117,6 +215,11 @@ class Workshop:
             shown.setdefault(activity, Progress(activity, self.alive))(done, total)
 
         return show
+
+
+def _was_changed_on_its_way(source: HttpSource, error: PayloadError) -> bool:
+    """Whether a header is damaged, and its source has somebody else to ask."""
+    return isinstance(error, PayloadCorruptError) and source.doubt(0, 0)
 
 
 def image_of(manifest: Manifest) -> Image:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from _struct import Struct
 
-from statemachine.limits import BOOT_ATTEMPTS_MAX, CYCLES_MAX, TEXT_BYTES_MAX, TRIED_IMAGES_MAX
+from statemachine.limits import BOOT_ATTEMPTS_MAX, CYCLES_MAX, ROOT_BYTES_MAX, TEXT_BYTES_MAX, TRIED_IMAGES_MAX
 from statemachine.table import STATES
 
 TYPE_CHECKING = False
@@ -86,12 +86,14 @@ class Record:
     runs well, ``target`` an image whose installation is intended. ``entered`` is the reason (code) why
     recovery works, ``reason`` the last one. ``tried`` are digests of manifests that failed here.
     ``floor`` is the lowest version allowed; ``clock_floor`` seconds since 1970 by signed times only.
+    ``root`` is the newest root metadata that was ever believed, ``root_digest`` its digest; nothing and
+    zeroes where nothing but the image's own was.
     """
 
     __slots__ = (
         "attempts_left", "boots", "clock_floor", "confirmed", "confirmed_version", "cycles", "entered", "floor",
-        "frames_written", "installed", "reason", "requested", "root_digest", "root_version", "state", "target",
-        "tried", "upper_generation",
+        "frames_written", "installed", "reason", "requested", "root", "root_digest", "root_version", "state",
+        "target", "tried", "upper_generation",
     )  # fmt: skip
 
     def __init__(self, state: str = "JOURNAL_LOST", **fields: Any) -> None:
@@ -108,6 +110,7 @@ class Record:
         self.root_version: int = 1
         self.frames_written: int = 0
         self.root_digest: bytes = NO_DIGEST
+        self.root: bytes = b""
         self.confirmed: bytes = NO_DIGEST
         self.confirmed_version: int = 0
         self.installed: Image = Image()
@@ -145,6 +148,8 @@ class Record:
                 self.target.encode(),
                 bytes((len(self.tried),)),
                 *self.tried,
+                len(self.root).to_bytes(2, "little"),
+                self.root,
             )
         )
 
@@ -185,6 +190,7 @@ def _decode(reader: _Reader) -> Record:
         installed=_decode_image(reader),
         target=_decode_image(reader),
         tried=_decode_tried(reader),
+        root=_decode_root(reader),
     )
 
 
@@ -200,6 +206,13 @@ def _decode_tried(reader: _Reader) -> tuple[bytes, ...]:
     if count > TRIED_IMAGES_MAX:
         raise ValueError
     return tuple([reader.take(DIGEST_BYTES) for _ in range(count)])
+
+
+def _decode_root(reader: _Reader) -> bytes:
+    length = int.from_bytes(reader.take(2), "little")
+    if length > ROOT_BYTES_MAX:
+        raise ValueError
+    return reader.take(length)
 
 
 def _text(text: str) -> bytes:

@@ -181,9 +181,14 @@ static Py_ssize_t capacity_of(const Py_buffer *compressed, Py_ssize_t size_max)
         return -1;
     }
     if (announced == ZSTD_CONTENTSIZE_UNKNOWN)
-        return size_max;
+        announced = (unsigned long long)size_max;
     if (announced == ZSTD_CONTENTSIZE_ERROR || announced > (unsigned long long)size_max) {
         PyErr_Format(PyExc_ValueError, "not a zstd frame of at most %zd bytes", size_max);
+        return -1;
+    }
+    /* The decompressor would go on with what follows the frame: other frames, and those that are skipped. */
+    if (ZSTD_findFrameCompressedSize(compressed->buf, compressed->len) != (size_t)compressed->len) {
+        PyErr_SetString(PyExc_ValueError, "not one whole zstd frame");
         return -1;
     }
     return (Py_ssize_t)announced;

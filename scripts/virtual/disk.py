@@ -90,14 +90,17 @@ class DeviceDisk:
         """
         from payload.bundle import read_header
         from payload.install import install
+        from payload.manifest import decode
+        from payload.roots import single_key_root
         from payload.sources import FileSource
-        from payload.trust import verify
+        from payload.trust import Trusted, verify
 
         source = FileSource(str(bundle), bundle.name)
         regions = [self.region(name) for name in ("slot", "header-0", "header-1")]
         try:
             header = read_header(source)
-            manifest = verify(header, root_key, None, 0, None)
+            root = single_key_root(root_key, decode(header.manifest_bytes).compatible)
+            manifest, _trusted = verify(header, Trusted(root), None, None)
             slot, *headers = regions
             image = manifest.image("rootfs")
             return manifest, install(slot, headers, source, header, image, target_broken=True)

@@ -56,8 +56,9 @@ class Kit:
 
     def bundle(self, version: int, misbehave: str = "", **how: str) -> Path:
         """The signed bundle of a version of the operating system."""
-        from payload.bundle import MAGIC
+        from payload.bundle import MAGIC, PREFIX
         from payload.create import BundleInput, ImageInput, create
+        from payload.manifest import MANIFEST_KEYS
         from payload.signing_key import load_signing_key
 
         recipe = OsRecipe(version, how.pop("filesystem", "squashfs"), misbehave, self.unbrick_binary)
@@ -71,7 +72,7 @@ class Kit:
             made = BundleInput(self.device.compatible, version, image.version_name, self.kernel_release, (part,))
             create(made, load_signing_key(self.folder / "signing.key"), folder / "os.ubk")
 
-        identity["format"] = MAGIC.hex()
+        identity["format"] = f"{MAGIC.hex()} {PREFIX.format} {','.join(MANIFEST_KEYS)}"
         return cached(CACHE, "bundle", identity, make) / "os.ubk"
 
     def _build_os(self, recipe: OsRecipe, how: dict[str, str]) -> OsImage:

@@ -84,6 +84,8 @@ class Device:
     button: str = "KEY_R"
     hold_seconds: int = 2
     size_max_bytes: int = 5_300_000
+    network: bool = False
+    addresses: tuple[str, ...] = ()
 
 
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "squashfs", "erofs", "ext4", "overlay", "i6300esb", "evdev")
@@ -92,6 +94,10 @@ SYSROOT_PACKAGES = (
     "libpython3.11-dev", "libpython3.11-minimal", "libpython3.11-stdlib", "zlib1g-dev", "libexpat1-dev",
     "libsodium-dev", "libzstd-dev", "libc6-dev", "e2fsprogs",
 )  # fmt: skip
+
+
+NETWORK_MODULES = ("virtio_net", "e1000")
+NETWORK_PACKAGES = ("dhcpcd-base",)
 
 
 def device_toml(layout: Layout, device: Device = Device()) -> str:
@@ -132,11 +138,11 @@ timeout-seconds = {device.watchdog_seconds}
 key = "{device.button}"
 hold-seconds = {device.hold_seconds}
 
-[keyring]
+{_network(device)}[keyring]
 root = "{device.root_key}"
 
 [sysroot]
-packages = {_texts(SYSROOT_PACKAGES)}
+packages = {_texts((*SYSROOT_PACKAGES, *(NETWORK_PACKAGES if device.network else ())))}
 arch = "amd64"
 
 [kernel]
@@ -152,6 +158,19 @@ include = ["/usr/sbin/e2fsck"]
 [image]
 size-max-bytes = {device.size_max_bytes}
 compression = "zstd"
+"""
+
+
+def _network(device: Device) -> str:
+    """The URL comes with the kernel's command line: a test's server has a port of its own."""
+    if not device.network:
+        return ""
+    return f"""\
+[network]
+modules = {_texts(NETWORK_MODULES)}
+addresses = {_texts(device.addresses)}
+{'gateway = "10.0.2.2"' if device.addresses else ""}
+
 """
 
 

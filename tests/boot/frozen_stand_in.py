@@ -10,6 +10,8 @@ from pathlib import Path
 
 from initramfs import archive, debian, image_contents, tree
 from initramfs.freeze import FreezeReport, closure, freeze
+from initramfs.frozen_init import HTTPS_OPTIONS, HTTPS_ROOTS
+from initramfs.module_closure import ModuleSet
 
 CHECKOUT = Path(__file__).parents[2]
 CACHE = CHECKOUT / "build" / "cache"
@@ -17,6 +19,8 @@ PACKAGES = (
     "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "libsodium-dev",
     "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev",
 )  # fmt: skip
+STAND_IN, STAND_IN_HTTPS = Path(__file__).with_name("stand_in"), Path(__file__).with_name("stand_in_https")
+TLS_PACKAGES = ("libssl-dev",)
 COMPILE_SECONDS = 60
 
 
@@ -28,25 +32,37 @@ class StandIn:
     report: FreezeReport
     tiny_init: Path
 
-    def initrd(self, path: Path, modules: Mapping[str, bytes], listed: str) -> Path:
-        """An image with ``modules`` by path, and ``listed`` as the list of those that every boot loads."""
+    def initrd(self, path: Path, modules: Mapping[str, bytes], listed: str, time_seconds: int = 0) -> Path:
+        """An image of that date with ``modules`` by path, and ``listed`` as the list of those that every boot loads."""
         reason = tree.Reason("the tests of PID 1")
         files = {"tiny-init": self.tiny_init.read_bytes(), image_contents.BOOT_LIST: listed.encode(), **modules}
         entries = (tree.file(name, content, reason) for name, content in files.items())
         program = image_contents.init(self.executable.read_bytes())
         whole = tree.merge([*image_contents.places(), program, *entries])
-        path.write_bytes(gzip.compress(archive.newc(whole), 1))
+        path.write_bytes(gzip.compress(archive.newc(whole, time_seconds), 1))
         return path
 
 
-def sysroot() -> Path:
+def sysroot(packages: tuple[str, ...] = PACKAGES) -> Path:
     """The Debian packages that /init is linked from, unpacked, from the cache if they are there."""
-    return debian.unpack(debian.fetch(PACKAGES, "amd64", CACHE), CACHE)
+    return debian.unpack(debian.fetch(packages, "amd64", CACHE), CACHE)
+
+
+def frozen_https(folder: Path) -> StandIn:
+    """The production executable with TLS, which runs any Python text: see ``stand_in_https``."""
+    root = sysroot((*PACKAGES, *TLS_PACKAGES))
+    roots = ("recovery.main", "recovery.cli", *HTTPS_ROOTS, "_blake2", "fcntl", "json", "socket", "struct")
+    modules = closure(roots, root, (STAND_IN_HTTPS, CHECKOUT), cache_dir=CACHE, options=HTTPS_OPTIONS)
+    return _linked(modules, root, folder)
 
 
 def frozen(folder: Path) -> StandIn:
     root = sysroot()
-    modules = closure(("recovery.main", "recovery.cli"), root, (Path(__file__).with_name("stand_in"),), cache_dir=CACHE)
+    modules = closure(("recovery.main", "recovery.cli"), root, (STAND_IN,), cache_dir=CACHE)
+    return _linked(modules, root, folder)
+
+
+def _linked(modules: ModuleSet, root: Path, folder: Path) -> StandIn:
     report = freeze(modules, root, CHECKOUT / "recovery/native", folder / "init", CACHE / "frozen")
     tiny_init = folder / "tiny-init"
     source = Path(__file__).with_name("handed_over.c")

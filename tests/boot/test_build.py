@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,12 +21,14 @@ from initramfs.debian import default_cache_dir, fetch, unpack
 from initramfs.inspect import listing, read_image
 from initramfs.newc import read
 from initramfs.report import load_sidecar, sidecar_path
+from tests.programs.certificates import authority
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "docs/examples/device.toml").read_text()
 PUBLIC_KEY = bytes(range(32)).hex()
 BUILD_SECONDS_MAX = 600
 NOBODY = 65534
+CA = authority()
 
 pytestmark = pytest.mark.boot
 
@@ -56,6 +59,7 @@ def device(folder: Path, cache: Path, before: str = "", after: str = "") -> Devi
     assert before in EXAMPLE, before
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "root.pub").write_text(PUBLIC_KEY)
+    (folder / "ca.pem").write_bytes(CA.pem)
     (folder / "device.toml").write_text(EXAMPLE.replace(before, after, 1) if before else EXAMPLE)
     return Device(folder, cache)
 
@@ -182,6 +186,35 @@ def test_a_change_is_told_against_the_last_build(built: Device, capsys: pytest.C
     assert "against the last build: +" in told and "added /usr/lib/modules/" in told and "uinput.ko" in told
 
 
+def https_device(folder: Path, cache: Path) -> Device:
+    made = device(folder, cache, "# https = true", "https = true")
+    file = folder / "device.toml"
+    text = file.read_text().replace("# ca =", "ca =").replace('"dhcpcd-base",', '"dhcpcd-base", "libssl-dev",')
+    file.write_text(re.sub("size-max-bytes = [0-9]+", "size-max-bytes = 7800000", text))
+    return made
+
+
+@pytest.mark.requirement("D7")
+@pytest.mark.requirement("D13")
+def test_https_is_in_the_image_that_asks_for_it_and_costs_its_budget(
+    built: Device, another_place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = https_device(another_place / "https", built.cache)
+    assert made.build() == 0
+    assert made.image.stat().st_size - built.image.stat().st_size <= 2_500_000
+    capsys.readouterr()
+    assert main(["why", str(made.image), "_unbrick_tls"]) == 0
+    assert "imported by payload.tls" in capsys.readouterr().out
+    assert main(["why", str(built.image), "_unbrick_tls"]) == 1
+    assert load_sidecar(sidecar_path(made.image))["packages"]["libssl-dev"]
+
+    again = https_device(another_place / "elsewhere" / "again", another_place / "cache")
+    share_packages(built.cache, again.cache)
+    assert again.build() == 0
+    assert digest(again.image) == digest(made.image)
+    assert digest(sidecar_path(again.image)) == digest(sidecar_path(made.image))
+
+
 @pytest.mark.parametrize(
     ("before", "after", "says", "then"),
     [
@@ -193,6 +226,8 @@ def test_a_change_is_told_against_the_last_build(built: Device, capsys: pytest.C
         ('-amd64"\n\n[modules]', '-amd64"\nrelease = "9.9"\n\n[modules]', "kernel 9.9", "set kernel.release"),
         ('"e2fsprogs",', '"no-such-package-at-all",', "no-such-package-at-all", ""),
         ('root = "root.pub"', 'root = "absent.pub"', "keyring.root: ", "unbrick key new"),
+        ("# https = true", 'https = true\nca = "absent.pem"', "network.ca: ", ""),
+        ("# https = true", 'https = true\nca = "ca.pem"', "no libssl.a", "add libssl-dev"),
     ],
 )  # fmt: skip
 def test_a_build_that_cannot_be_says_why_and_keeps_the_old_image(

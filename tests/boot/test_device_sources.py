@@ -9,9 +9,9 @@ import pytest
 
 from payload.bundle import encode_header, read_header
 from payload.create import BundleInput, ImageInput, create
+from payload.signatures import key_id
 from payload.signing_key import generate_key, load_signing_key
 from payload.sources import FileSource
-from payload.trust import key_id
 from qemu.machine import Machine
 from scripts.virtual.kit import Kit
 from scripts.virtual.usb_stick import make_fat_stick, make_raw_stick

@@ -203,10 +203,16 @@ def test_decompression(call: Call) -> None:
     assert call(f"zstd_decompress({zstandard.compress(b'')!r}, 0)") == b""
 
 
+FRAME = zstandard.compress(bytes(99))
+SKIPPABLE = b"\x50\x2a\x4d\x18\4\0\0\0skip"
+
+
 @pytest.mark.parametrize(
-    "stored", [b"", b"\0", b"\x28\xb5\x2f\xfd", b"not zstd at all", zstandard.compress(bytes(99))[:-1]]
-)
-def test_what_is_no_frame(call: Call, stored: bytes) -> None:
+    "stored",
+    [b"", b"\0", b"\x28\xb5\x2f\xfd", b"not zstd at all", FRAME[:-1], FRAME + b"\0", FRAME + FRAME, FRAME + SKIPPABLE,
+     SKIPPABLE + FRAME],
+)  # fmt: skip
+def test_what_is_not_one_frame(call: Call, stored: bytes) -> None:
     assert refused(call(f"zstd_decompress({stored!r}, 1000)"))
 
 

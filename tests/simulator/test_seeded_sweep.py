@@ -41,7 +41,7 @@ class Version:
         (folder / name).write_bytes(plain)
         inputs = (ImageInput(folder / name, "ext4", frame_size=FRAME),)
         self.path = folder / f"{name}.ubk"
-        create(BundleInput(COMPATIBLE, 2, name, KERNEL, inputs, bool(old), old), KEY, self.path)
+        create(BundleInput(COMPATIBLE, 2, name, KERNEL, inputs, units=bool(old), old_versions=old), KEY, self.path)
         self.plain = plain
         self.content = self.path.read_bytes()
         self.header = read_header(BytesReader(self.content))

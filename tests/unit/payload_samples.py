@@ -12,7 +12,7 @@ from payload.bundle import Header, read_header
 from payload.create import BundleInput, Created, ImageInput, create
 from payload.manifest import Image, Manifest
 from payload.signing_key import public_bytes
-from payload.trust import verify
+from payload.trust import trusted_key, verify
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 ROOT = public_bytes(KEY)
@@ -84,4 +84,4 @@ class Sample:
 
 def believe(header: Header) -> Manifest:
     """What the device of these tests takes."""
-    return verify(header, ROOT, COMPATIBLE, 1, KERNEL)
+    return verify(header, trusted_key(ROOT, COMPATIBLE, floor=1), COMPATIBLE, KERNEL)[0]

@@ -93,8 +93,8 @@ def test_the_command_line_reference_is_what_the_registry_says() -> None:
     [
         (["unbrick", "ke"], "key"),
         (["unbrick", "key", "n"], "new"),
-        (["unbrick", "bundle", "--kern"], "--kernel-release"),
-        (["unbrick", "bundle", "--kind", "read"], "read-write"),
+        (["unbrick", "bundle", "create", "--kern"], "--kernel-release"),
+        (["unbrick", "bundle", "create", "--kind", "read"], "read-write"),
         (["unbrick", "journal", "show", "--conf"], "--config"),
         (["unbrick", "completion", "ba"], "bash"),
         (["unbrick", "ls", "tests/un"], "tests/unit"),
@@ -165,39 +165,40 @@ def test_a_bundle_is_made_shown_and_verified(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "rootfs.squashfs").write_bytes(b"hsqs" + bytes(600_000))
     assert run(capsys, "key", "new", tmp_path / "root.key")[0] == 0
     code, out, err = run(
-        capsys, "bundle", "-c", tmp_path / "device.toml", "--image", tmp_path / "rootfs.squashfs", "--version", "2",
-        "--version-name", "2.0", "--kernel-release", "6.1.0", "--key", tmp_path / "root.key", "-o", tmp_path / "os.ubk",
+        capsys, "bundle", "create", "-c", tmp_path / "device.toml", "--image", tmp_path / "rootfs.squashfs",
+        "--version", "2", "--version-name", "2.0", "--kernel-release", "6.1.0", "--key", tmp_path / "root.key",
+        "-o", tmp_path / "os.ubk",
     )  # fmt: skip
     assert code == 0, err
     assert "2 zero" in out or "zero" in out
     facts = json.loads(run(capsys, "info", tmp_path / "os.ubk", "--json")[1])
     assert facts["manifest"]["compatible"] == "unbrick-virtual"
     assert facts["manifest"]["images"][0]["filesystem"] == "squashfs"
-    code, out, err = run(capsys, "verify", tmp_path / "os.ubk", "--key", tmp_path / "root.pub")
+    code, out, err = run(capsys, "verify", tmp_path / "os.ubk", "--root", tmp_path / "root.pub")
     assert (code, err) == (0, "") and "an intact bundle" in out
 
 
 def test_a_bundle_is_verified_with_a_key_only(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "verify", bundle)
-    assert code == 1 and "--key root.pub" in err
+    assert code == 1 and "--root root.pub" in err
 
 
 def test_a_damaged_or_foreign_bundle_is_not_intact(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generate_key(bundle.with_name("other.key"), bundle.with_name("other.pub"))
-    code, out, _ = run(capsys, "verify", bundle, "--key", bundle.with_name("other.pub"))
-    assert code == 1 and "not by the key" in out
+    code, out, _ = run(capsys, "verify", bundle, "--root", bundle.with_name("other.pub"))
+    assert code == 1 and "not by a key" in out
     damaged = bytearray(bundle.read_bytes())
     damaged[-100] ^= 1
     bundle.write_bytes(damaged)
-    code, out, _ = run(capsys, "verify", bundle, "--key", bundle.with_name("root.pub"))
+    code, out, _ = run(capsys, "verify", bundle, "--root", bundle.with_name("root.pub"))
     assert code == 1 and "frames are damaged" in out
 
 
 def test_a_file_system_is_found_by_its_magic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "what").write_bytes(bytes(4096))
     code, _, err = run(
-        capsys, "bundle", "-c", EXAMPLE, "--image", tmp_path / "what", "--version", "1", "--kernel-release", "6",
-        "--key", "x", "-o", tmp_path / "x.ubk",
+        capsys, "bundle", "create", "-c", EXAMPLE, "--image", tmp_path / "what", "--version", "1",
+        "--kernel-release", "6", "--key", "x", "-o", tmp_path / "x.ubk",
     )  # fmt: skip
     assert code == 1 and "--filesystem" in err
 
@@ -277,8 +278,8 @@ def test_boot_prints_a_command_line_that_runs_by_hand(tmp_path: Path, capsys: py
         (("ls", "absent.cpio"), "absent.cpio: No such file", ""),
         (("verify", "/etc/passwd"), "is no image, no bundle and no journal", "An image begins with"),
         (("boot", "absent", "--kernel", "absent"), "absent does not exist", ""),
-        (("bundle", "--image", "absent", "--version", "1", "--kernel-release", "6", "--key", "absent", "-o", "x"),
-         "device.toml: cannot be read", ""),
+        (("bundle", "create", "--image", "absent", "--version", "1", "--kernel-release", "6", "--key", "absent",
+          "-o", "x"), "device.toml: cannot be read", ""),
     ],
 )  # fmt: skip
 def test_an_error_is_one_line_and_the_next_step(

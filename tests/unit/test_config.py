@@ -177,3 +177,35 @@ def test_lines_are_found_in_inline_tables_and_despite_strings() -> None:
     assert lines["a"] == 1 and lines["b.c"] == 2
     assert lines["b.c.d.0.e"] == 3 and lines["b.c.d.1.e"] == 4
     assert lines["b.c.f.g"] == 5
+
+
+def test_a_network_is_read() -> None:
+    network = config_with('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.10/24"]\ngateway = "192.0.2.1"').network
+    assert network is not None
+    assert (network.urls, network.interface) == (("http://10.0.2.2:8080/os.ubk",), "any")
+    assert (network.addresses, network.gateway, network.dns) == (("192.0.2.10/24",), "192.0.2.1", ())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key"),
+    [
+        ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["os.ubk"]', "network.urls.0"),
+        ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["ftp://a/", "http://a/"]', "network.urls.0"),
+        ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["http://user@a/"]', "network.urls.0"),
+        ('interface = "any"', 'interface = "52:54:00"', "network.interface"),
+        ('interface = "any"', 'interfase = "any"', "network.interfase"),
+        ('# gateway = "192.0.2.1"', 'gateway = "192.0.2.1"', "network.gateway"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.10"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.300/24"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'dns = ["ns.example.org"]', "network.dns.0"),
+        ('# gateway = "192.0.2.1"', 'dns = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"]', "network.dns"),
+    ],
+)
+def test_mistakes_in_the_network_are_named(before: str, after: str, key: str) -> None:
+    error = error_with(before, after)
+    assert key in str(error)
+
+
+def test_an_image_without_a_network_has_nothing_of_it() -> None:
+    start, end = TEXT.index("[network]"), TEXT.index("[keyring]")
+    assert parse(TEXT[:start] + TEXT[end:]).network is None

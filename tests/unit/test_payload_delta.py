@@ -102,7 +102,9 @@ class Version:
         (folder / f"{name}.img").write_bytes(image)
         inputs = (ImageInput(folder / f"{name}.img", "ext4", frame_size=FRAME),)
         olds = tuple(version.path for version in old)
-        self.created = create(BundleInput(COMPATIBLE, number, name, KERNEL, inputs, units, olds), KEY, self.path)
+        self.created = create(
+            BundleInput(COMPATIBLE, number, name, KERNEL, inputs, units=units, old_versions=olds), KEY, self.path
+        )
         self.content = self.path.read_bytes()
         self.header = read_header(BytesReader(self.content))
         self.manifest = believe(self.header)
@@ -285,7 +287,7 @@ def test_several_images_have_a_directory_each(tmp_path: Path, old: Version) -> N
     for name, image in zip(("rootfs", "extra"), images, strict=True):
         (tmp_path / name).write_bytes(image)
         inputs.append(ImageInput(tmp_path / name, "ext4", slot_class=name, frame_size=FRAME))
-    fields = BundleInput(COMPATIBLE, 2, "2", KERNEL, tuple(inputs), True, (old.path,))
+    fields = BundleInput(COMPATIBLE, 2, "2", KERNEL, tuple(inputs), units=True, old_versions=(old.path,))
     create(fields, KEY, tmp_path / "two.ubk")
     content = (tmp_path / "two.ubk").read_bytes()
     header = read_header(BytesReader(content))
@@ -310,7 +312,7 @@ def test_a_bundle_that_is_none_is_no_old_version(tmp_path: Path) -> None:
     (tmp_path / "none.ubk").write_bytes(b"nothing")
     (tmp_path / "image").write_bytes(bytes(FRAME))
     fields = BundleInput(
-        COMPATIBLE, 1, "1", KERNEL, (ImageInput(tmp_path / "image", "ext4"),), False, (tmp_path / "none.ubk",)
+        COMPATIBLE, 1, "1", KERNEL, (ImageInput(tmp_path / "image", "ext4"),), old_versions=(tmp_path / "none.ubk",)
     )
     with pytest.raises(PayloadInputError, match=r"none\.ubk"):
         create(fields, KEY, tmp_path / "out.ubk")
@@ -326,7 +328,11 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     (tmp_path / "new.img").write_bytes(new)
     before, after = (ImageInput(tmp_path / f"{name}.img", "ext4", frame_size=frame) for name in ("old", "new"))
     create(BundleInput(COMPATIBLE, 1, "1", KERNEL, (before,)), KEY, tmp_path / "old.ubk")
-    create(BundleInput(COMPATIBLE, 2, "2", KERNEL, (after,), True, (tmp_path / "old.ubk",)), KEY, tmp_path / "new.ubk")
+    create(
+        BundleInput(COMPATIBLE, 2, "2", KERNEL, (after,), units=True, old_versions=(tmp_path / "old.ubk",)),
+        KEY,
+        tmp_path / "new.ubk",
+    )
     (tmp_path / "slot").write_bytes(bytes(len(new)))
     slot = DeviceRegion(str(tmp_path / "slot"), 0, len(new))
     seed = DeviceRegion(str(tmp_path / "old.img"), 0, len(old), writable=False)

@@ -23,8 +23,9 @@ from payload.errors import (
     PayloadWrongCompatibleError,
     PayloadWrongKeyError,
 )
+from payload.signatures import key_id
 from payload.signing_key import sign
-from payload.trust import key_id, verify
+from payload.trust import trusted_key, verify
 from tests.unit.payload_samples import (
     COMPATIBLE,
     KERNEL,
@@ -51,13 +52,13 @@ def signed(manifest_bytes: bytes, tables: bytes, key: Ed25519PrivateKey = KEY) -
 
 
 def test_the_right_bundle_is_taken(sample: Sample) -> None:
-    taken = verify(sample.header, ROOT, COMPATIBLE, VERSION, KERNEL)
+    taken, _trusted = verify(sample.header, trusted_key(ROOT, COMPATIBLE, VERSION), COMPATIBLE, KERNEL)
     assert taken.version == VERSION
     assert len(taken.image("rootfs").frames()) == 3
 
 
 def test_the_host_asks_for_the_signature_alone(sample: Sample) -> None:
-    assert verify(sample.header, ROOT, None, 0, None).compatible == COMPATIBLE
+    assert verify(sample.header, trusted_key(ROOT, COMPATIBLE), None, None)[0].compatible == COMPATIBLE
 
 
 @pytest.mark.parametrize(
@@ -72,9 +73,10 @@ def test_the_host_asks_for_the_signature_alone(sample: Sample) -> None:
 def test_a_bundle_for_somebody_else_is_refused(
     sample: Sample, arguments: dict[str, object], error: type[PayloadError], reason: str
 ) -> None:
-    device = {"root_key": ROOT, "compatible": COMPATIBLE, "floor": 0, "kernel_release": KERNEL}
+    device = {"root_key": ROOT, "compatible": COMPATIBLE, "floor": 0, "kernel_release": KERNEL, **arguments}
+    trusted = trusted_key(device["root_key"], COMPATIBLE, device["floor"])  # type: ignore[arg-type]
     with pytest.raises(error) as raised:
-        verify(sample.header, **{**device, **arguments})  # type: ignore[arg-type]
+        verify(sample.header, trusted, device["compatible"], device["kernel_release"])  # type: ignore[arg-type]
     assert raised.value.reason == reason
 
 

@@ -44,6 +44,13 @@ def test_only_an_emulated_pc_is_told_not_to_check_its_timer(options: MachineOpti
     assert value_of("-append", replace(options, program="qemu-system-aarch64")) == "console=ttyS0"
 
 
+def test_a_network_is_there_only_where_it_is_asked_for(options: MachineOptions) -> None:
+    assert "-netdev" not in arguments(options)
+    connected = replace(options, network="e1000", network_options="restrict=on")
+    assert value_of("-netdev", connected) == "user,id=net,restrict=on"
+    assert "e1000,id=nic,netdev=net,romfile=" in arguments(connected)
+
+
 def test_a_disk_is_found_by_its_serial_and_reports_errors(options: MachineOptions) -> None:
     device = json.loads(value_of("-device", options))
     assert device["serial"] == "system"

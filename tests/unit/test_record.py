@@ -3,7 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statemachine.limits import BOOT_ATTEMPTS_MAX, CYCLES_MAX, RECORD_BODY_BYTES_MAX, TEXT_BYTES_MAX, TRIED_IMAGES_MAX
+from statemachine.limits import (
+    BOOT_ATTEMPTS_MAX,
+    CYCLES_MAX,
+    RECORD_BODY_BYTES_MAX,
+    ROOT_BYTES_MAX,
+    TEXT_BYTES_MAX,
+    TRIED_IMAGES_MAX,
+)
 from statemachine.record import KINDS, WATCHDOG_OWNERS, Image, Record, decode
 from statemachine.table import STATES
 
@@ -31,6 +38,7 @@ records = st.builds(
     installed=images,
     target=images,
     tried=st.lists(digests, max_size=TRIED_IMAGES_MAX).map(tuple),
+    root=st.binary(max_size=ROOT_BYTES_MAX),
 )
 
 
