@@ -18,8 +18,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from payload.create import BundleInput, Created, ImageInput, create
+from payload.create import BundleInput, ImageInput, create
 from payload.signing_key import public_bytes
+from payload.sources import FileSource
 from scripts.benchmarks import delta_contenders, pairs, table
 from scripts.benchmarks.delta_contenders import ANY_SEED, CLASSES, OLD_KNOWN, DeltaContender
 from scripts.benchmarks.delta_place import DeltaPlace
@@ -28,12 +29,14 @@ from scripts.benchmarks.measure import Cost
 from scripts.benchmarks.pairs import Pair
 from scripts.benchmarks.rows import OURS, Results, Row, Target, host_rows, target_rows
 from scripts.benchmarks.workplace import Workplace
+from scripts.virtual.cache import cached, file_digest
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 COMPATIBLE, KERNEL = "unbrick-bench", "6.1.0-1-amd64"
 SLOT_FORMAT = "ext4-read-only"
 FILE_SYSTEMS = {"ext4-read-only": "ext4", "erofs-plain": "erofs", "erofs": "erofs", "squashfs": "squashfs"}
-FORMATS = {"base": pairs.FORMATS, "appliance": (SLOT_FORMAT,)}
+CHECKOUT = Path(__file__).parents[2]
+MADE_BY = ("create.py", "create_delta.py", "similarity.py", "delta.py", "manifest.py")
 MEASURES = ("bytes", "requests", "processor_seconds", "seconds", "resident_bytes")
 TARGETS = tuple(
     target
@@ -50,44 +53,77 @@ TARGETS = tuple(
 
 
 def run(place: Workplace) -> Results:
-    """Every pair: everybody on one slot format, then ours on the others."""
-    place.say("peers: a private Debian with casync, zchunk, zsync, xdelta3, zstd, nginx")
-    work = DeltaPlace(place.cache / "delta", place.folder / "delta")
+    """Everybody on every pair, with the slot format that ours recommends."""
+    work = _work(place)
     rows = host_rows()
     for name in pairs.NAMES:
-        place.say(f"{name}: two Debian roots")
-        pair = pairs.pair(name, place.cache / "delta")
-        for slot_format in FORMATS[name]:
-            place.say(f"{name}: {slot_format}")
-            created = _stage(work, pair, slot_format)
-            rows += _format_rows(pair, slot_format, created)
-            for contender in delta_contenders.ALL:
-                if slot_format == SLOT_FORMAT or contender.name.startswith(OURS):
-                    rows += _attempt(place, work, contender, pair, slot_format)
+        pair = _pair(place, name)
+        _stage(place, work, pair, SLOT_FORMAT)
+        for contender in delta_contenders.ALL:
+            rows += _attempt(place, work, contender, pair, SLOT_FORMAT)
     return Results([*rows, *target_rows(Results(rows), TARGETS)])
 
 
-def _stage(work: DeltaPlace, pair: Pair, slot_format: str) -> Created:
-    """The old and the new image, and our two bundles of them. Raises: SetupError."""
-    for version in ("before", "after"):
-        shutil.copyfile(pair.image(version, slot_format), work.work / f"{version}.img")
-    _bundle(work.work / "before.img", 1, work.work / "before.ubk", FILE_SYSTEMS[slot_format])
-    old = work.work / "before.ubk"
-    return _bundle(work.work / "after.img", 2, work.work / "server/new.ubk", FILE_SYSTEMS[slot_format], old)
+def run_formats(place: Workplace) -> Results:
+    """Ours on the first pair, with every slot format."""
+    work = _work(place)
+    rows = host_rows()
+    pair = _pair(place, pairs.NAMES[0])
+    for slot_format in pairs.FORMATS:
+        _stage(place, work, pair, slot_format)
+        rows += _format_rows(work, pair, slot_format)
+        for contender in delta_contenders.ALL:
+            if contender.name.startswith(OURS):
+                rows += _attempt(place, work, contender, pair, slot_format)
+    return Results(rows)
 
 
-def _bundle(image: Path, version: int, output: Path, filesystem: str, *old: Path) -> Created:
+def _work(place: Workplace) -> DeltaPlace:
+    place.say("peers: a private Debian with casync, zchunk, zsync, xdelta3, zstd, nginx")
+    return DeltaPlace(place.cache / "delta", place.folder / "delta")
+
+
+def _pair(place: Workplace, name: str) -> Pair:
+    place.say(f"{name}: two Debian roots")
+    return pairs.pair(name, place.cache / "delta")
+
+
+def _stage(place: Workplace, work: DeltaPlace, pair: Pair, slot_format: str) -> None:
+    """Put the old and the new image, and our two bundles of them, where the contenders look. Raises: SetupError."""
+    place.say(f"{pair.name}: {slot_format}: images, and bundles of them")
+    images = {version: pair.image(version, slot_format) for version in ("before", "after")}
+
+    def make(folder: Path) -> None:
+        old = folder / "before.ubk"
+        _bundle(images["before"], 1, old, FILE_SYSTEMS[slot_format])
+        _bundle(images["after"], 2, folder / "new.ubk", FILE_SYSTEMS[slot_format], old)
+
+    recipe = {
+        "images": [image.parent.name for image in images.values()],
+        "made by": {name: file_digest(CHECKOUT / "payload" / name) for name in MADE_BY},
+    }
+    made = cached(place.cache / "delta", f"pair-bundles-{pair.name}-{slot_format}", recipe, make)
+    for version, image in images.items():
+        shutil.copyfile(image, work.work / f"{version}.img")
+    shutil.copyfile(made / "before.ubk", work.work / "before.ubk")
+    shutil.copyfile(made / "new.ubk", work.work / "server/new.ubk")
+
+
+def _bundle(image: Path, version: int, output: Path, filesystem: str, *old: Path) -> None:
     images = (ImageInput(image, filesystem),)
-    wanted = BundleInput(COMPATIBLE, version, str(version), KERNEL, images, units=bool(old), old_versions=old)
-    return create(wanted, KEY, output)
+    create(
+        BundleInput(COMPATIBLE, version, str(version), KERNEL, images, units=bool(old), old_versions=old), KEY, output
+    )
 
 
-def _format_rows(pair: Pair, slot_format: str, created: Created) -> list[Row]:
+def _format_rows(work: DeltaPlace, pair: Pair, slot_format: str) -> list[Row]:
     prefix = f"{pair.name}_{slot_format}"
+    source = FileSource(str(work.work / "before.ubk"), "before")
+    plain_bytes = source.size
+    source.close()
     return [
         Row(OURS, f"{prefix}_image_bytes", pair.image("after", slot_format).stat().st_size, "B"),
-        Row(OURS, f"{prefix}_plain_bytes", created.file_bytes - created.delta_bytes, "B"),
-        Row(OURS, f"{prefix}_delta_part_bytes", created.delta_bytes, "B"),
+        Row(OURS, f"{prefix}_plain_bytes", plain_bytes, "B"),
     ]
 
 
@@ -141,16 +177,15 @@ def report(results: Results) -> Iterator[str]:
             yield f"{name}: {title} (slot format {SLOT_FORMAT}; bytes incl. index)"
             yield from table.table(Results(theirs), columns)
             yield ""
-        yield f"{name}: slot formats, ours"
-        yield from _formats(results, name)
-        yield ""
     yield from table.verdicts(results, TARGETS)
     yield table.host_line(results)
 
 
-def _formats(results: Results, name: str) -> Iterator[str]:
+def report_formats(results: Results) -> Iterator[str]:
+    name = pairs.NAMES[0]
+    yield f"{name}: slot formats, ours"
     yield f"{'':16}{'on disk':>14}{'full download':>15}{'any seed':>12}{'old known':>12}"
-    for slot_format in FORMATS[name]:
+    for slot_format in pairs.FORMATS:
         delta = name if slot_format == SLOT_FORMAT else f"{name}_{slot_format}"
         metrics = (
             f"{name}_{slot_format}_image_bytes",
