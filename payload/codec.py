@@ -20,15 +20,16 @@ def ed25519_verify(signature: bytes, message: bytes, public_key: bytes) -> bool:
     return _ed25519_verify(signature, message, public_key)
 
 
-def zstd_decompress(stored: bytes, size: int) -> bytes:
+def zstd_decompress(stored: bytes, size: int, dictionary: bytes = b"") -> bytes:
     """The content of one zstd frame, which must be exactly ``size`` bytes.
 
-    Memory is bounded by ``size``, whatever ``stored`` claims.
+    ``dictionary`` is plain content that the frame was compressed against, or nothing. Memory is bounded
+    by ``size``, whatever ``stored`` claims.
 
     Raises:
         ValueError: ``stored`` is not one whole frame of that size.
     """
-    plain = _zstd_decompress(stored, size)
+    plain = _zstd_decompress(stored, size, dictionary)
     if len(plain) != size:
         raise ValueError(f"{len(plain)} bytes after decompression, expected {size}")
     return plain
@@ -47,7 +48,7 @@ def _host_ed25519_verify(signature: bytes, message: bytes, public_key: bytes) ->
     return True
 
 
-def _host_zstd_decompress(stored: bytes, size_max: int) -> bytes:
+def _host_zstd_decompress(stored: bytes, size_max: int, dictionary: bytes = b"") -> bytes:
     try:  # guarded, as above
         import zstandard
     except ImportError:
@@ -57,7 +58,8 @@ def _host_zstd_decompress(stored: bytes, size_max: int) -> bytes:
         claimed = zstandard.get_frame_parameters(stored).content_size
         if claimed > size_max and claimed != zstandard.CONTENTSIZE_UNKNOWN:
             raise ValueError(f"claims {claimed} bytes, allowed are {size_max}")
-        decompressor = zstandard.ZstdDecompressor()
+        content = zstandard.ZstdCompressionDict(dictionary, zstandard.DICT_TYPE_RAWCONTENT) if dictionary else None
+        decompressor = zstandard.ZstdDecompressor(content)
         return decompressor.decompress(stored, max_output_size=size_max, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from error

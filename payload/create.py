@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, BinaryIO
 import zstandard
 
 from payload.bundle import encode_header, header_length
+from payload.create_delta import DeltaWriter, NewImage, OldVersion
+from payload.delta import DIRECTORY_BYTES, DIRECTORY_ENTRIES_MAX, NO_DIGEST, directory_offset, encode_directory
 from payload.digest import DIGEST_BYTES, digest
 from payload.durable import atomic_replace
-from payload.errors import PayloadFormatError, PayloadInputError
+from payload.errors import PayloadError, PayloadFormatError, PayloadInputError
 from payload.frames import silent
 from payload.manifest import Image, Manifest, decode, encode
 from payload.roots import encode_chain
@@ -37,6 +40,7 @@ from payload.table import (
     Frame,
     frame_count,
 )
+from payload.trust import attach_tables
 
 if TYPE_CHECKING:
     from payload.frames import Progress
@@ -63,7 +67,8 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class BundleInput:
-    """The fields of a manifest, and its images. Times are seconds since 1970."""
+    """The fields of a manifest, and its images. Times are seconds since 1970. ``units``: for devices with any old
+    content. ``old_versions``: bundles that devices may have installed, whose content makes this one small for them."""
 
     compatible: str
     version: int
@@ -72,16 +77,19 @@ class BundleInput:
     images: tuple[ImageInput, ...]
     signed_at: int = 0
     expires_at: int = TIME_MAX
+    units: bool = False
+    old_versions: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class Created:
     """What was made: the manifest's digest (the version's identity), bytes of the header, of the whole
-    file and of the plain images, and how many frames are stored as ``zero``, ``raw``, ``zstd``."""
+    file, of its delta part and of the plain images, and how many frames are stored as ``zero``, ``raw``, ``zstd``."""
 
     digest: bytes
     header_bytes: int
     file_bytes: int
+    delta_bytes: int
     image_bytes: int
     frames: dict[str, int]
 
@@ -98,7 +106,8 @@ def create(
     """Write the bundle to ``output``, signed by ``signing_key`` and ``cosigners``, with the chain of ``roots``.
 
     Raises:
-        PayloadInputError: an image is missing or empty, or a field is not as the format wants it.
+        PayloadInputError: an image is missing or empty, an old version is no bundle, or a field is not as
+            the format wants it.
         OSError: the output cannot be written; what was there before is still there.
     """
     writer = _Writer(bundle, (signing_key, *cosigners), tuple(roots), progress)
@@ -120,18 +129,23 @@ class _Writer:
         self._signing_keys = signing_keys
         self._roots = roots
         self._progress = progress
+        self._old_versions = [_old_version(path) for path in bundle.old_versions]
+        if len(self._old_versions) >= DIRECTORY_ENTRIES_MAX:
+            raise PayloadInputError(f"{len(self._old_versions)} old versions, {DIRECTORY_ENTRIES_MAX - 1} are allowed")
         self._sizes = [_padded_size(image.path) for image in bundle.images]
         self._counts = [
             frame_count(size, image.frame_size) for size, image in zip(self._sizes, bundle.images, strict=True)
         ]
-        draft = self._manifest([bytes(DIGEST_BYTES)] * len(bundle.images))
+        no_digests = [bytes(DIGEST_BYTES)] * len(bundle.images)
+        draft = self._manifest(no_digests, no_digests)
         self._header_bytes = header_length(
-            len(draft),
+            len(encode(draft)),
             len(signing_keys) * SIGNATURE_ENTRY_BYTES,
             len(encode_chain(roots)),
             sum(self._counts) * ENTRY.size,
         )
         self._stored_bytes = 0
+        self._delta_bytes = 0
         self._kinds = dict.fromkeys(KIND_NAMES.values(), 0)
         self._manifest_bytes = b""
 
@@ -139,17 +153,51 @@ class _Writer:
         file.seek(self._header_bytes)
         with ThreadPoolExecutor(_threads()) as pool:
             tables = [self._write_image(number, file, pool) for number in range(len(self._sizes))]
-        self._manifest_bytes = self._manifest([digest(table) for table in tables])
+            directories = self._write_delta(file, pool, tables)
+        manifest = self._manifest([digest(table) for table in tables], directories)
+        self._manifest_bytes = encode(manifest)
         signatures = [sign(key, self._manifest_bytes) for key in self._signing_keys]
         header = encode_header(self._manifest_bytes, signatures, b"".join(tables), self._roots)
         assert len(header) == self._header_bytes, "the header's length was computed wrongly"
         file.seek(0)
         file.write(header)
-        file.truncate(self._header_bytes + self._stored_bytes)
+        file.truncate(self._header_bytes + self._stored_bytes + self._delta_bytes)
 
     def created(self) -> Created:
-        file_bytes = self._header_bytes + self._stored_bytes
-        return Created(digest(self._manifest_bytes), self._header_bytes, file_bytes, sum(self._sizes), self._kinds)
+        file_bytes = self._header_bytes + self._stored_bytes + self._delta_bytes
+        return Created(
+            digest=digest(self._manifest_bytes),
+            header_bytes=self._header_bytes,
+            file_bytes=file_bytes,
+            delta_bytes=self._delta_bytes,
+            image_bytes=sum(self._sizes),
+            frames=self._kinds,
+        )
+
+    def _write_delta(self, file: BinaryIO, pool: ThreadPoolExecutor, tables: list[bytes]) -> list[bytes]:
+        """Write the delta part behind the plain frames. The digests of the images' directories."""
+        count = len(tables)
+        if not self._bundle.units and not self._old_versions:
+            return [NO_DIGEST] * count
+        manifest = self._manifest([digest(table) for table in tables], [NO_DIGEST] * count)
+        attach_tables(manifest, b"".join(tables))
+        start = directory_offset(manifest, manifest.images[0])
+        file.seek(self._header_bytes + start + count * DIRECTORY_BYTES)
+        batch = _threads() * FRAMES_AHEAD_PER_THREAD
+        writer = DeltaWriter(file, start + count * DIRECTORY_BYTES, pool, batch, self._progress)
+        directories = [
+            self._write_indexes(writer, NewImage(given.path, image))
+            for given, image in zip(self._bundle.images, manifest.images, strict=True)
+        ]
+        file.seek(self._header_bytes + start)
+        file.write(b"".join(directories))
+        self._delta_bytes = writer.offset - self._stored_bytes
+        return [digest(directory) for directory in directories]
+
+    def _write_indexes(self, writer: DeltaWriter, new: NewImage) -> bytes:
+        units = [writer.blocks(new)] if self._bundle.units else []
+        references = [writer.references(new, old) for old in self._old_versions]
+        return encode_directory(units + [entry for entry in references if entry is not None])
 
     def _write_image(self, number: int, file: BinaryIO, pool: ThreadPoolExecutor) -> bytes:
         image, size = self._bundle.images[number], self._sizes[number]
@@ -166,7 +214,7 @@ class _Writer:
                     self._progress("bundle", sum(self._kinds.values()), sum(self._counts))
         return b"".join(table)
 
-    def _manifest(self, table_digests: list[bytes]) -> bytes:
+    def _manifest(self, table_digests: list[bytes], delta_digests: list[bytes]) -> Manifest:
         images = tuple(
             Image(
                 slot_class=image.slot_class,
@@ -175,27 +223,34 @@ class _Writer:
                 size=size,
                 frame_size=image.frame_size,
                 table_digest=table_digest,
+                delta_digest=delta_digest,
                 watchdog_owner=image.watchdog_owner,
                 init=image.init,
             )
-            for image, size, table_digest in zip(self._bundle.images, self._sizes, table_digests, strict=True)
-        )
-        manifest_bytes = encode(
-            Manifest(
-                compatible=self._bundle.compatible,
-                version=self._bundle.version,
-                version_name=self._bundle.version_name,
-                kernel_release=self._bundle.kernel_release,
-                images=images,
-                signed_at=self._bundle.signed_at,
-                expires_at=self._bundle.expires_at,
+            for image, size, table_digest, delta_digest in zip(
+                self._bundle.images, self._sizes, table_digests, delta_digests, strict=True
             )
         )
+        manifest = Manifest(
+            compatible=self._bundle.compatible,
+            version=self._bundle.version,
+            version_name=self._bundle.version_name,
+            kernel_release=self._bundle.kernel_release,
+            images=images,
+            signed_at=self._bundle.signed_at,
+            expires_at=self._bundle.expires_at,
+        )
         try:
-            decode(manifest_bytes)
+            return decode(encode(manifest))
         except PayloadFormatError as error:
             raise PayloadInputError(str(error)) from error
-        return manifest_bytes
+
+
+def _old_version(path: Path) -> OldVersion:
+    try:
+        return OldVersion(path)
+    except (PayloadError, OSError) as error:
+        raise PayloadInputError(f"{path} is no bundle of an old version: {error}") from error
 
 
 def _threads() -> int:
@@ -223,10 +278,16 @@ def _plain_frames(source: BinaryIO, size: int, frame_size: int) -> Iterator[byte
 
 def _pack(plain: bytes) -> tuple[int, bytes, bytes, int]:
     """Kind, stored bytes, digest and length of one frame; the smallest kind that holds it."""
-    plain_digest, length = digest(plain), len(plain)
+    length = len(plain)
     if plain.count(0) == length:
-        return ZERO, b"", plain_digest, length
+        return ZERO, b"", _digest_of_zeroes(length), length
+    plain_digest = digest(plain)
     stored = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(plain)
     if len(stored) < length:
         return ZSTD, stored, plain_digest, length
     return RAW, plain, plain_digest, length
+
+
+@lru_cache(maxsize=4)
+def _digest_of_zeroes(length: int) -> bytes:
+    return digest(bytes(length))

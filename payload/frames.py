@@ -15,7 +15,8 @@ from payload.table import RAW, ZERO, ZSTD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Protocol
 
     from payload.bundle import Reader
     from payload.table import FrameTable
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
     # (what is being done, frames done, frames in all)
     Progress = Callable[[str, int, int], None]
+
+    class Frames(Protocol):
+        """Where frames come from: ``FrameReader``, or ``payload.seeded.SeededFrames``."""
+
+        @property
+        def table(self) -> FrameTable: ...
+        def announce(self, indices: Sequence[int]) -> None: ...
+        def frame(self, index: int) -> bytes: ...
 
 
 FLUSH_FRAMES = 8
@@ -38,19 +47,27 @@ class FrameReader:
     ``data_offset`` is the length of that bundle's header.
     """
 
-    __slots__ = ("_data_offset", "_reader", "table")
+    __slots__ = ("data_offset", "reader", "table")
 
     def __init__(self, reader: Reader, data_offset: int, table: FrameTable) -> None:
-        self._reader = reader
-        self._data_offset = data_offset
+        self.reader = reader
+        self.data_offset = data_offset
         self.table = table
 
+    def ranges(self, index: int) -> list[tuple[int, int]]:
+        """The (offset, length) of the bundle that frame ``index`` needs."""
+        entry = self.table[index]
+        return [(self.data_offset + entry.offset, entry.stored_length)] if entry.stored_length else []
+
     def announce(self, indices: Sequence[int]) -> None:
-        """Say which frames will be asked for, in this order: a source that is far away plans its requests."""
-        announce = getattr(self._reader, "announce", None)
+        """Tell the source which of its bytes will be read for ``indices``, in order."""
+        self.announce_ranges(wanted for index in indices for wanted in self.ranges(index))
+
+    def announce_ranges(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Tell a source that wants to know (one behind a network) what will be read, in order."""
+        announce = getattr(self.reader, "announce", None)
         if announce is not None:
-            entries = (self.table[index] for index in indices)
-            announce([(self._data_offset + one.offset, one.stored_length) for one in entries if one.stored_length])
+            announce(list(ranges))
 
     def frame(self, index: int) -> bytes:
         """The plain bytes of frame ``index``, verified: no other bytes ever come out of here.
@@ -67,16 +84,14 @@ class FrameReader:
 
     def _doubt(self, index: int) -> bool:
         """Whether the source, told that its bytes were wrong, has others to give: another mirror's, say."""
-        doubt = getattr(self._reader, "doubt", None)
+        doubt = getattr(self.reader, "doubt", None)
         entry = self.table[index]
-        return doubt is not None and bool(doubt(self._data_offset + entry.offset, entry.stored_length))
+        return doubt is not None and bool(doubt(self.data_offset + entry.offset, entry.stored_length))
 
     def _frame(self, index: int) -> bytes:
         entry = self.table[index]
         try:
-            stored = b""
-            if entry.stored_length:
-                stored = read_exactly(self._reader, self._data_offset + entry.offset, entry.stored_length)
+            stored = b"".join(read_exactly(self.reader, *wanted) for wanted in self.ranges(index))
             plain = _DECODERS[entry.kind](stored, entry.plain_length)
         except ValueError as error:
             raise PayloadCorruptError(f"frame {index} of the bundle: {error}") from error
@@ -122,7 +137,7 @@ def _is_intact(region: Region, table: FrameTable, index: int) -> bool:
 
 
 def verify_source(
-    frames: FrameReader, progress: Progress = silent, indices: Sequence[int] | None = None
+    frames: Frames, progress: Progress = silent, indices: Sequence[int] | None = None
 ) -> dict[int, BundleError]:
     """The frames that the bundle cannot give, each with its reason; of ``indices`` or of all."""
     wanted: Sequence[int] = range(len(frames.table)) if indices is None else indices
@@ -151,7 +166,7 @@ class Outcome:
         self.written = 0
 
 
-def write(region: Region, frames: FrameReader, indices: Sequence[int], progress: Progress = silent) -> Outcome:
+def write(region: Region, frames: Frames, indices: Sequence[int], progress: Progress = silent) -> Outcome:
     """Write the frames ``indices``. Not durable before a flush, not proven before a read-back.
 
     A frame that cannot be had or written does not stop the others: another source may have it. A flush

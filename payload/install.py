@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from payload.bundle import Header, Reader
-    from payload.frames import FrameReader, Outcome, Progress
+    from payload.frames import Frames, Outcome, Progress
     from payload.manifest import Image, Manifest
+    from payload.seeded import Reuse
     from statemachine.region import Region
 
     # turns a header into the manifest that this device takes, or raises PayloadError
@@ -73,13 +74,15 @@ def install(
     image: Image,
     *,
     target_broken: bool,
+    reuse: Reuse | None = None,
     progress: Progress = frames.silent,
 ) -> Report:
     """Make ``slot`` hold ``image`` and ``header_regions`` hold ``header``. A rerun resumes.
 
     ``image`` comes from ``payload.trust.verify(header, …)`` and ``source`` is a bundle with that
     header. ``target_broken`` is true only where the slot is already proven unable to boot. A repair
-    is the same call, with the header that the slot has.
+    is the same call, with the header that the slot has. ``reuse`` saves bytes of a source that is slow;
+    it is not looked at where the target is not broken: then the whole replacement is on local storage.
 
     Where the source lacks frames, the others are in place when this raises: another source of the
     same header can finish.
@@ -91,8 +94,10 @@ def install(
     check_room(slot, header_regions, header, image)
     if not target_broken:
         check_source(slot, source, header, image, progress)
-    reader = frames.FrameReader(source, len(header.raw), image.frames())
+    reader: Frames = frames.FrameReader(source, len(header.raw), image.frames())
     damaged = frames.verify(slot, image.frames(), progress)
+    if target_broken and reuse is not None:
+        reader = reuse.plan(source, header, image, slot, damaged, progress)
     written = _bring_in(slot, reader, damaged, progress)
     return Report(len(damaged), written, write_slot_headers(header_regions, header))
 
@@ -118,7 +123,7 @@ def check_room(slot: Region, header_regions: Sequence[Region], header: Header, i
             )
 
 
-def _bring_in(slot: Region, reader: FrameReader, damaged: list[int], progress: Progress) -> int:
+def _bring_in(slot: Region, reader: Frames, damaged: list[int], progress: Progress) -> int:
     """Write ``damaged`` until the whole image reads back right. The number of frames written."""
     owed = damaged
     written = 0

@@ -7,7 +7,7 @@ exactly the known ones.
 
 from __future__ import annotations
 
-from payload.digest import digest
+from payload.digest import DIGEST_BYTES, digest
 from payload.errors import PayloadFormatError
 from payload.strict_json import (
     TIME_MAX,
@@ -42,6 +42,7 @@ class Image:
     """One image of a bundle. ``table`` is there once ``payload.trust`` has verified it."""
 
     __slots__ = (
+        "delta_digest",
         "filesystem",
         "frame_size",
         "init",
@@ -64,7 +65,9 @@ class Image:
         table_digest: bytes,
         watchdog_owner: str,
         init: str,
+        delta_digest: bytes = bytes(DIGEST_BYTES),
     ) -> None:
+        self.delta_digest = delta_digest
         self.slot_class = slot_class
         self.kind = kind
         self.filesystem = filesystem
@@ -171,6 +174,7 @@ def decode(text: bytes) -> Manifest:
 
 def _image_fields(image: Image) -> dict[str, Any]:
     return {
+        "delta-digest": image.delta_digest.hex(),
         "filesystem": image.filesystem,
         "frame-size": image.frame_size,
         "init": image.init,
@@ -185,6 +189,7 @@ def _image_fields(image: Image) -> dict[str, Any]:
 def _decode_image(fields: Any) -> Image:
     check_fields(fields, _IMAGE_FIELDS, "image")
     values = {key.replace("-", "_"): value for key, value in fields.items()}
+    values["delta_digest"] = bytes.fromhex(fields["delta-digest"])
     values["table_digest"] = bytes.fromhex(fields["table-digest"])
     return Image(**values)
 
@@ -205,6 +210,7 @@ _MANIFEST_FIELDS: dict[str, Check] = {
 }
 
 _IMAGE_FIELDS: dict[str, Check] = {
+    "delta-digest": is_digest,
     "filesystem": one_of("squashfs", "erofs", "ext4"),
     "frame-size": between(FRAME_BYTES_MIN, FRAME_BYTES_MAX, IMAGE_UNIT_BYTES),
     "init": _fits_record(is_path),

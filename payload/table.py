@@ -74,6 +74,10 @@ class FrameTable:
         """Where frame ``index`` begins in the image, in bytes."""
         return index * self.frame_bytes
 
+    def stored_end(self) -> int:
+        """Where the last stored frame ends, counted from the end of the header."""
+        return max((frame.offset + frame.stored_length for frame in map(self.__getitem__, range(len(self)))), default=0)
+
     def _plain_length(self, index: int) -> int:
         return min(self.frame_bytes, self.image_bytes - index * self.frame_bytes)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from payload.fetch import HttpSource
     from payload.frames import Progress as Show
     from payload.manifest import Manifest
+    from payload.seeded import Reuse
     from recovery.device_journal import Opener
     from recovery.network import Network
     from statemachine.region import Region
@@ -217,6 +218,18 @@ class Workshop:
     def close(candidates: Sequence[sources.Candidate]) -> None:
         for candidate in candidates:
             candidate.source.close()
+
+    def reuse(self, candidate: sources.Candidate, number: int) -> Reuse | None:
+        """What is here already of a bundle behind a network; a local one is read faster than old content.
+
+        ``number`` is the slot that is to be written.
+        """
+        if not hasattr(candidate.source, "announce"):
+            return None
+        from recovery.old_content import reuse
+
+        slots = [(slot.region, slot.headers) for slot in self.slots]
+        return reuse(candidate.manifest, SLOT_CLASS, slots, number, self.places, self.believe)
 
     def _kept(self) -> list[sources.RegionSource]:
         return [sources.RegionSource(place, name) for place, name in zip(self.places, PLACE_NAMES, strict=False)]

@@ -82,6 +82,7 @@ IMAGE: Fields = {
     "filesystem": is_one_of("squashfs", "erofs", "ext4"),
     "size": is_integer(4096, 2**50, 4096),
     "frame-size": is_integer(4096, 4 << 20, 4096),
+    "delta-digest": is_hex,
     "table-digest": is_hex,
     "watchdog-owner": is_one_of("none", "systemd"),
     "init": is_path,

@@ -15,6 +15,7 @@
 #include <linux/blkpg.h>
 #include <sys/ioctl.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 enum {
     DIRECT_ALIGNMENT_BYTES = 4096, /* no disk of today asks for more */
@@ -193,20 +194,38 @@ static Py_ssize_t capacity_of(const Py_buffer *compressed, Py_ssize_t size_max)
     return (Py_ssize_t)announced;
 }
 
-/* zstd_decompress(compressed, size_max) -> bytes. Never allocates more than size_max for the result. */
+/* The size of the result or an error code of libzstd. A dictionary that looks like one of zstd's own, with tables in
+ * front, is content all the same: it is a piece of somebody's disk. */
+static size_t decompress(void *target, size_t capacity, const Py_buffer *compressed, const Py_buffer *dictionary)
+{
+    ZSTD_DCtx *context;
+    size_t size;
+
+    if (!dictionary->buf || dictionary->len == 0)
+        return ZSTD_decompress(target, capacity, compressed->buf, compressed->len);
+    if (!(context = ZSTD_createDCtx()))
+        return (size_t)-ZSTD_error_memory_allocation;
+    size = ZSTD_DCtx_refPrefix(context, dictionary->buf, dictionary->len);
+    if (!ZSTD_isError(size))
+        size = ZSTD_decompressDCtx(context, target, capacity, compressed->buf, compressed->len);
+    ZSTD_freeDCtx(context);
+    return size;
+}
+
+/* zstd_decompress(compressed, size_max[, dictionary]) -> bytes. Never allocates more than size_max for the result. */
 static PyObject *unbrick_zstd_decompress(PyObject *self, PyObject *arguments)
 {
-    Py_buffer compressed;
+    Py_buffer compressed, dictionary = {.buf = NULL};
     Py_ssize_t size_max, capacity;
     PyObject *content = NULL;
     size_t size;
 
-    if (!PyArg_ParseTuple(arguments, "y*n:zstd_decompress", &compressed, &size_max))
+    if (!PyArg_ParseTuple(arguments, "y*n|y*:zstd_decompress", &compressed, &size_max, &dictionary))
         return NULL;
     capacity = capacity_of(&compressed, size_max);
     if (capacity >= 0 && (content = PyBytes_FromStringAndSize(NULL, capacity))) {
         Py_BEGIN_ALLOW_THREADS
-        size = ZSTD_decompress(PyBytes_AS_STRING(content), capacity, compressed.buf, compressed.len);
+        size = decompress(PyBytes_AS_STRING(content), capacity, &compressed, &dictionary);
         Py_END_ALLOW_THREADS
         if (ZSTD_isError(size)) {
             PyErr_Format(PyExc_ValueError, "zstd: %s", ZSTD_getErrorName(size));
@@ -216,6 +235,8 @@ static PyObject *unbrick_zstd_decompress(PyObject *self, PyObject *arguments)
         }
     }
     PyBuffer_Release(&compressed);
+    if (dictionary.buf)
+        PyBuffer_Release(&dictionary);
     return content;
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from scripts.benchmarks import boot, image
+from scripts.benchmarks import boot, delta, image
 from scripts.benchmarks.rows import Results
 from scripts.benchmarks.workplace import Workplace
 
@@ -21,5 +21,9 @@ class Benchmark:
 
 BENCHMARKS = {
     "image": Benchmark("size of the image and cost of its build", image.run, image.report),
+    "delta": Benchmark("bytes, requests, processor and memory of an update over a link", delta.run, delta.report),
+    "formats": Benchmark(
+        "slot formats: bytes on disk, of a download, of updates", delta.run_formats, delta.report_formats
+    ),
     "boot": Benchmark('time from "Run /init" to the real root\'s init', boot.run, boot.report),
 }

@@ -113,7 +113,7 @@ def make_image(chance: random.Random, slot_class: str, data: bytearray) -> tuple
     fields = {
         "slot-class": slot_class, "kind": chance.choice(("immutable", "read-write")), "filesystem": "squashfs",
         "size": size, "frame-size": frame_size, "table-digest": digest(table).hex(), "watchdog-owner": "none",
-        "init": "/sbin/init",
+        "init": "/sbin/init", "delta-digest": chance.choice((bytes(32), digest(b"a directory elsewhere"))).hex(),
     }  # fmt: skip
     return fields, table
 

@@ -261,8 +261,8 @@ def no_flush(region: Region) -> OSError | None:
 
 def frame_unverified(self: frames.FrameReader, index: int) -> bytes:
     entry = self.table[index]
-    start = self._data_offset + entry.offset
-    stored = self._reader.read(start, entry.stored_length) if entry.stored_length else b""
+    start = self.data_offset + entry.offset
+    stored = self.reader.read(start, entry.stored_length) if entry.stored_length else b""
     try:
         return frames._DECODERS[entry.kind](stored, entry.plain_length)
     except ValueError as error:
@@ -296,7 +296,7 @@ real_bring_in = install._bring_in
 
 
 def headers_first(slot: Window, reader: frames.FrameReader, missing: list[int], progress: frames.Progress) -> int:
-    source: Reader = reader._reader
+    source: Reader = reader.reader
     disk = slot.disk
     install.write_slot_headers([disk.window(0, HEADER), disk.window(HEADER, HEADER)], read_header(source))
     return real_bring_in(slot, reader, missing, progress)

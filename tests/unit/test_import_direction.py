@@ -150,7 +150,7 @@ def test_the_device_uses_the_standard_library_alone(package: str) -> None:
     host_only = (
         "payload/codec.py",
         "payload/cosign.py",
-        "payload/create.py",
+        "payload/create",
         "payload/root_files.py",
         "payload/signing_key.py",
         "packagemanager/master",

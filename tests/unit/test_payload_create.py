@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from payload import create as create_module
-from payload.create import BundleInput, ImageInput, create
+from payload.create import FRAMES_AHEAD_PER_THREAD, THREADS_MAX, BundleInput, ImageInput, create
 from payload.errors import PayloadInputError
 from payload.signing_key import generate_key, load_public_key, load_signing_key, public_bytes
 from tests.unit.payload_samples import COMPATIBLE, FRAME, KERNEL, KEY, Sample, make, mixed_image
@@ -160,3 +161,22 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(PayloadInputError, match="none"):
         load_signing_key(tmp_path / "none")
+
+
+@pytest.mark.long
+def test_images_above_four_gigabytes_in_bounded_memory(tmp_path: Path) -> None:
+    frame, size = 4 << 20, (4 << 30) + (8 << 20)
+    path = tmp_path / "image"
+    with path.open("wb") as file:
+        file.seek(size - FRAME)
+        file.write(b"the end " * (FRAME // 8))
+    images = (ImageInput(path, "ext4", frame_size=frame), ImageInput(path, "ext4", slot_class="b", frame_size=frame))
+    tracemalloc.start()
+    try:
+        created = create(BundleInput(COMPATIBLE, 1, "1", KERNEL, images), KEY, tmp_path / "out.ubk")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert created.image_bytes == 2 * size
+    assert created.frames == {"zero": 2 * (size // frame - 1), "raw": 0, "zstd": 2}
+    assert peak < 2 * THREADS_MAX * FRAMES_AHEAD_PER_THREAD * frame

@@ -1,0 +1,531 @@
+"""The delta part: old content that helps, and old content and indexes that lie."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from payload.bundle import read_header
+from payload.create import BundleInput, ImageInput, create
+from payload.delta import (
+    BLOCK_INDEX_START,
+    BLOCKS,
+    DIRECTORY_BYTES,
+    DIRECTORY_ENTRIES_MAX,
+    DIRECTORY_ENTRY,
+    DIRECTORY_START,
+    INDEX_BYTES_MAX,
+    REFERENCE_INDEX_START,
+    REFERENCES,
+    Entry,
+    decode_directory,
+    directory_offset,
+    encode_directory,
+    read_directory,
+    read_index,
+)
+from payload.device_region import DeviceRegion
+from payload.digest import digest
+from payload.errors import PayloadFormatError, PayloadInputError, PayloadTruncatedError
+from payload.frames import FrameReader, write
+from payload.install import install
+from payload.seeded import Reuse
+from payload.seeds import ImageInBundle, Seed
+from payload.sources import FileSource
+from recovery.old_content import reuse
+from tests.simulator.disk import Storage, Window
+from tests.unit.payload_samples import COMPATIBLE, KERNEL, KEY, BytesReader, believe
+
+BLOCK = 4096
+FRAME = 16 * BLOCK
+
+
+class CountingReader(BytesReader):
+    """A bundle behind a slow link: every read is noted."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.reads: list[tuple[int, int]] = []
+        self.announced: list[tuple[int, int]] = []
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.reads.append((offset, length))
+        return super().read(offset, length)
+
+    def announce(self, ranges: list[tuple[int, int]]) -> None:
+        self.announced += ranges
+
+    def fetched(self, from_offset: int = 0) -> int:
+        return sum(length for offset, length in self.reads if offset >= from_offset)
+
+
+def text(chance: random.Random, length: int) -> bytes:
+    words = [b"system", b"library", b"return", b"0x%x", b"value of ", b"\n", b"void ", b"static "]
+    made = bytearray()
+    while len(made) < length:
+        made += chance.choice(words) + b"%d " % chance.randrange(1000)
+    return bytes(made[:length])
+
+
+def old_image(frames_count: int = 6, seed: int = 1) -> bytes:
+    chance = random.Random(seed)
+    return text(chance, frames_count * FRAME - 5 * BLOCK) + bytes(5 * BLOCK)
+
+
+def updated(old: bytes, seed: int = 2) -> bytes:
+    """Some blocks changed a little, some inserted (what follows moves), some gone."""
+    chance = random.Random(seed)
+    blocks = [old[at : at + BLOCK] for at in range(0, len(old), BLOCK)]
+    for number in chance.sample(range(len(blocks) - 6), 5):
+        at = chance.randrange(BLOCK - 100)
+        blocks[number] = blocks[number][:at] + b"CHANGED %d" % chance.randrange(10**9) + blocks[number][at + 20 :]
+        blocks[number] = blocks[number][:BLOCK].ljust(BLOCK, b"!")
+    blocks[20:20] = [text(chance, BLOCK) for _ in range(3)]
+    del blocks[40:43]
+    return b"".join(blocks)
+
+
+class Version:
+    """A bundle in memory, with the delta part that was asked for."""
+
+    def __init__(self, folder: Path, name: str, image: bytes, number: int, *old: Version, units: bool = True) -> None:
+        self.plain = image
+        self.path = folder / f"{name}.ubk"
+        (folder / f"{name}.img").write_bytes(image)
+        inputs = (ImageInput(folder / f"{name}.img", "ext4", frame_size=FRAME),)
+        olds = tuple(version.path for version in old)
+        self.created = create(
+            BundleInput(COMPATIBLE, number, name, KERNEL, inputs, units=units, old_versions=olds), KEY, self.path
+        )
+        self.content = self.path.read_bytes()
+        self.header = read_header(BytesReader(self.content))
+        self.manifest = believe(self.header)
+        self.image = self.manifest.image("rootfs")
+
+    def frame_reader(self) -> FrameReader:
+        return FrameReader(BytesReader(self.content), len(self.header.raw), self.image.frames())
+
+
+class Device:
+    """A slot with some content, another slot, header regions."""
+
+    def __init__(self, slot: bytes, other: bytes, size: int) -> None:
+        self.storage = Storage(images=[bytes(2 * 8192) + slot.ljust(size, b"\0"), other.ljust(size, b"\0")])
+        disk = self.storage.disks[0]
+        self.headers = [disk.window(0, 8192), disk.window(8192, 8192)]
+        self.slot = disk.window(16384, size)
+        self.other = self.storage.disks[1].window(0, size)
+
+    def install(self, version: Version, reader: CountingReader, seeds: list[Seed]) -> None:
+        reuse = Reuse(version.manifest, seeds)
+        install(self.slot, self.headers, reader, version.header, version.image, target_broken=True, reuse=reuse)
+        assert self.slot.disk.peek(16384, len(version.plain)) == version.plain
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Version:
+    return Version(tmp_path_factory.mktemp("old"), "old", old_image(), 1, units=False)
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory, old: Version) -> Version:
+    return Version(tmp_path_factory.mktemp("new"), "new", updated(old.plain), 2, old)
+
+
+def plain_bytes(version: Version) -> int:
+    return sum(version.image.frames()[index].stored_length for index in range(len(version.image.frames())))
+
+
+def install_with(version: Version, slot: bytes, other: bytes, seeds: str) -> CountingReader:
+    device = Device(slot, other, len(version.plain) + FRAME)
+    reader = CountingReader(version.content)
+    made = {"o": lambda: Seed(device.other), "s": lambda: Seed(device.slot, is_target=True)}
+    device.install(version, reader, [made[letter]() for letter in seeds])
+    return reader
+
+
+def test_a_bundle_without_seeds_is_fetched_plain(new: Version) -> None:
+    reader = install_with(new, b"", b"", "")
+    assert reader.fetched() == plain_bytes(new)
+
+
+def test_any_old_content_saves_bytes(new: Version, old: Version) -> None:
+    reader = install_with(new, b"", old.plain, "o")
+    assert reader.fetched() < plain_bytes(new) / 3
+
+
+def test_a_named_old_version_saves_more(new: Version, old: Version) -> None:
+    device = Device(b"", old.plain, len(new.plain) + FRAME)
+    any_seed, named = CountingReader(new.content), CountingReader(new.content)
+    device.install(new, named, [Seed(device.other, old.manifest)])
+    device = Device(b"", old.plain, len(new.plain) + FRAME)
+    device.install(new, any_seed, [Seed(device.other)])
+    assert named.fetched() < 0.97 * any_seed.fetched()
+
+
+def test_what_is_announced_is_what_is_read(new: Version, old: Version) -> None:
+    for seed_of in (None, old.manifest):
+        device = Device(b"", old.plain, len(new.plain) + FRAME)
+        reader = CountingReader(new.content)
+        device.install(new, reader, [Seed(device.other, seed_of)])
+        assert reader.announced
+        assert reader.reads[-len(reader.announced) :] == reader.announced
+
+
+def test_the_plain_frames_are_always_there(new: Version) -> None:
+    """What a repair, a stick or a device that knows no delta part reads is complete without it."""
+    reader = FrameReader(BytesReader(new.content[: -new.created.delta_bytes]), len(new.header.raw), new.image.frames())
+    assert b"".join(reader.frame(index) for index in range(len(reader.table))) == new.plain
+
+
+def test_a_small_repair_does_not_pay_for_an_index(new: Version, old: Version) -> None:
+    damaged = bytearray(new.plain)
+    damaged[5 * FRAME + 1] ^= 1
+    reader = install_with(new, bytes(damaged), old.plain, "o")
+    assert len(reader.reads) == 2  # the directory, the frame
+
+
+@pytest.mark.parametrize("how", ["rot", "short", "gone", "other", "empty"])
+def test_a_seed_that_is_not_what_it_was_costs_bytes_only(new: Version, old: Version, how: str) -> None:
+    device = Device(b"", old.plain, len(new.plain) + FRAME)
+    for manifest in (None, old.manifest):
+        seed = Seed(Lying(device.other, how), manifest)
+        device.slot.write(0, bytes(device.slot.size))
+        device.install(new, CountingReader(new.content), [seed])
+
+
+class Lying:
+    """Old content that changes between the look at it and its use."""
+
+    def __init__(self, content: Window, how: str) -> None:
+        self._content = content
+        self._how = how
+        self._seen: set[int] = set()
+        self.size = content.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        data = self._content.read(offset, length)
+        again = all(block in self._seen for block in range(offset // BLOCK, (offset + length) // BLOCK))
+        self._seen |= set(range(offset // BLOCK, (offset + length) // BLOCK))
+        if self._how == "gone" and again:
+            raise OSError("pulled out")
+        lies = {"rot": data[:-1] + b"?", "short": data[:-1], "other": bytes(length), "empty": b"", "gone": data}
+        return lies[self._how] if again else data
+
+
+def test_the_slot_itself_is_a_seed_only_for_what_is_still_there(new: Version, old: Version) -> None:
+    """In place: content moves to the front and to the back; what was replaced is fetched."""
+    for moved in (old.plain, old.plain[3 * BLOCK :], bytes(3 * BLOCK) + old.plain):
+        reader = install_with(new, moved, b"", "s")
+        assert reader.fetched() < plain_bytes(new)
+
+
+def test_in_place_never_reads_what_this_run_has_replaced(new: Version, old: Version) -> None:
+    device = Device(old.plain, b"", len(new.plain) + FRAME)
+    watched = Watched(device.slot)
+    reuse = Reuse(new.manifest, [Seed(watched, old.manifest, is_target=True)])
+    install(
+        watched, device.headers, CountingReader(new.content), new.header, new.image, target_broken=True, reuse=reuse
+    )
+    assert device.slot.disk.peek(16384, len(new.plain)) == new.plain
+    assert watched.written
+    assert not watched.read_too_late
+
+
+class Watched:
+    """A slot that notes reads of old content that is there no more."""
+
+    def __init__(self, slot: Window) -> None:
+        self._slot = slot
+        self.size, self.write_unit, self.erase_unit = slot.size, slot.write_unit, slot.erase_unit
+        self.written: set[int] = set()
+        self.read_too_late: list[int] = []
+        self._frame = -1
+
+    def read(self, offset: int, length: int) -> bytes:
+        in_frames = range(offset // FRAME, -(-(offset + length) // FRAME))
+        if self._frame >= 0 and length != FRAME and offset + length != (self._frame + 1) * FRAME:
+            self.read_too_late += [index for index in in_frames if index in self.written]
+        return self._slot.read(offset, length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._frame = offset // FRAME
+        self.written.add(self._frame)
+        self._slot.write(offset, data)
+
+    def flush(self) -> None:
+        self._slot.flush()
+
+
+def test_an_old_image_in_a_bundle_is_a_seed(new: Version, old: Version) -> None:
+    device = Device(b"", b"", len(new.plain) + FRAME)
+    reader = CountingReader(new.content)
+    device.install(new, reader, [Seed(ImageInBundle(old.frame_reader()), old.manifest)])
+    assert reader.fetched() < plain_bytes(new) / 3
+
+
+def test_of_several_old_versions_the_one_that_is_here_is_used(tmp_path: Path, old: Version) -> None:
+    older = Version(tmp_path, "older", old_image(seed=9), 1, units=False)
+    new = Version(tmp_path, "new", updated(older.plain), 3, old, older, units=False)
+    device = Device(b"", older.plain, len(new.plain) + FRAME)
+    reader = CountingReader(new.content)
+    device.install(new, reader, [Seed(device.other, older.manifest)])
+    assert reader.fetched() < plain_bytes(new) / 3
+
+
+def test_several_images_have_a_directory_each(tmp_path: Path, old: Version) -> None:
+    images = [updated(old.plain, 3)[: 2 * FRAME], updated(old.plain, 4)[: 2 * FRAME]]
+    inputs = []
+    for name, image in zip(("rootfs", "extra"), images, strict=True):
+        (tmp_path / name).write_bytes(image)
+        inputs.append(ImageInput(tmp_path / name, "ext4", slot_class=name, frame_size=FRAME))
+    fields = BundleInput(COMPATIBLE, 2, "2", KERNEL, tuple(inputs), units=True, old_versions=(old.path,))
+    create(fields, KEY, tmp_path / "two.ubk")
+    content = (tmp_path / "two.ubk").read_bytes()
+    header = read_header(BytesReader(content))
+    manifest = believe(header)
+    for name, image, kinds in (("rootfs", images[0], [BLOCKS, REFERENCES]), ("extra", images[1], [BLOCKS])):
+        chosen = manifest.image(name)
+        found = read_directory(BytesReader(content), header, manifest, chosen)
+        assert [entry.kind for entry in found] == kinds
+        device = Device(b"", old.plain, len(image) + FRAME)
+        reader = CountingReader(content)
+        reuse = Reuse(manifest, [Seed(device.other)])
+        install(device.slot, device.headers, reader, header, chosen, target_broken=True, reuse=reuse)
+        assert device.slot.disk.peek(16384, len(image)) == image
+        assert reader.fetched() < 40_000
+
+
+def test_the_same_input_gives_the_same_delta_part(tmp_path: Path, new: Version, old: Version) -> None:
+    assert Version(tmp_path, "again", new.plain, 2, old).content[4096:] == new.content[4096:]
+
+
+def test_a_bundle_that_is_none_is_no_old_version(tmp_path: Path) -> None:
+    (tmp_path / "none.ubk").write_bytes(b"nothing")
+    (tmp_path / "image").write_bytes(bytes(FRAME))
+    fields = BundleInput(
+        COMPATIBLE, 1, "1", KERNEL, (ImageInput(tmp_path / "image", "ext4"),), old_versions=(tmp_path / "none.ubk",)
+    )
+    with pytest.raises(PayloadInputError, match=r"none\.ubk"):
+        create(fields, KEY, tmp_path / "out.ubk")
+
+
+def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
+    """Beside the indexes: 4 bytes and some a block for the places, and what one frame is made of."""
+    frame, count = 256 << 10, 96
+    chance = random.Random(4)
+    old = b"".join(chance.randbytes(64) * (BLOCK // 64) for _ in range(count * frame // BLOCK))
+    new = old[BLOCK:] + b"new block".ljust(BLOCK, b"!")
+    (tmp_path / "old.img").write_bytes(old)
+    (tmp_path / "new.img").write_bytes(new)
+    before, after = (ImageInput(tmp_path / f"{name}.img", "ext4", frame_size=frame) for name in ("old", "new"))
+    create(BundleInput(COMPATIBLE, 1, "1", KERNEL, (before,)), KEY, tmp_path / "old.ubk")
+    create(
+        BundleInput(COMPATIBLE, 2, "2", KERNEL, (after,), units=True, old_versions=(tmp_path / "old.ubk",)),
+        KEY,
+        tmp_path / "new.ubk",
+    )
+    (tmp_path / "slot").write_bytes(bytes(len(new)))
+    slot = DeviceRegion(str(tmp_path / "slot"), 0, len(new))
+    seed = DeviceRegion(str(tmp_path / "old.img"), 0, len(old), writable=False)
+    source = FileSource(str(tmp_path / "new.ubk"), "new")
+    header = read_header(source)
+    manifest = believe(header)
+    image = manifest.image("rootfs")
+    for named in (None, believe(read_header(FileSource(str(tmp_path / "old.ubk"), "old")))):
+        tracemalloc.start()
+        try:
+            ways = Reuse(manifest, [Seed(seed, named)]).plan(source, header, image, slot, range(count))
+            assert write(slot, ways, range(count)).written == count
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert slot.read(0, len(new)) == new
+        slot.write(0, bytes(len(new)))
+        assert peak < 10 * frame
+
+
+# Hostile bytes
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Version, Version]:
+    folder = tmp_path_factory.mktemp("small")
+    old = Version(folder, "old", old_image(2, seed=5), 1, units=False)
+    return old, Version(folder, "new", updated_slightly(old.plain), 2, old)
+
+
+def updated_slightly(old: bytes) -> bytes:
+    changed = bytearray(old)
+    changed[3 * BLOCK + 7 : 3 * BLOCK + 20] = b"CHANGED HERE!"
+    changed[17 * BLOCK + 9 : 17 * BLOCK + 22] = b"CHANGED HERE!"
+    return bytes(changed)
+
+
+@pytest.mark.fault("N3")
+@pytest.mark.parametrize("step", [97, pytest.param(3, marks=pytest.mark.long)])
+def test_a_delta_part_with_any_byte_changed_is_harmless(small: tuple[Version, Version], step: int) -> None:
+    old, new = small
+    start = len(new.content) - new.created.delta_bytes
+    for at in range(start, len(new.content), step):
+        reader = CountingReader(flipped(new.content, 8 * at + at % 8))
+        for manifest in (None, old.manifest):
+            frames = Reuse(new.manifest, [Seed(BytesReader(old.plain), manifest)]).plan(
+                reader, new.header, new.image, Device(new.plain, b"", len(new.plain)).slot, [0, 1]
+            )
+            assert b"".join(frames.frame(index) for index in (0, 1)) == new.plain
+
+
+@pytest.mark.fault("N3")
+@pytest.mark.parametrize("step", [97, pytest.param(1, marks=pytest.mark.long)])
+def test_a_delta_part_that_ends_anywhere_is_harmless(small: tuple[Version, Version], step: int) -> None:
+    old, new = small
+    start = len(new.content) - new.created.delta_bytes
+    slot = Device(new.plain, b"", len(new.plain)).slot
+    for length in range(start, len(new.content), step):
+        for manifest in (None, old.manifest):
+            seeds = [Seed(BytesReader(old.plain), manifest)]
+            reader = BytesReader(new.content[:length])
+            frames = Reuse(new.manifest, seeds).plan(reader, new.header, new.image, slot, [0, 1])
+            assert b"".join(frames.frame(index) for index in (0, 1)) == new.plain
+
+
+def indexes(version: Version) -> dict[int, bytes]:
+    reader = BytesReader(version.content)
+    entries = read_directory(reader, version.header, version.manifest, version.image)
+    return {entry.kind: read_index(reader, len(version.header.raw), entry) for entry in entries}
+
+
+class Signed(Version):
+    """A bundle whose signer wrote nonsense into an index: everything is signed, nothing fits."""
+
+    def __init__(self, version: Version, kind: int, index: bytes) -> None:
+        self.plain = version.plain
+        base = read_directory(BytesReader(version.content), version.header, version.manifest, version.image)
+        stored = zstandard.ZstdCompressor().compress(index)
+        place = len(version.content) - len(version.header.raw)
+        entries = [
+            Entry(
+                kind=kind,
+                offset=place,
+                stored_length=len(stored),
+                plain_length=len(index),
+                digest=digest(stored),
+                base=entry.base,
+            )
+            for entry in base
+            if entry.kind == kind
+        ]
+        directory = encode_directory(entries)
+        at = len(version.header.raw) + directory_offset(version.manifest, version.image)
+        self.content = version.content[:at] + directory + version.content[at + DIRECTORY_BYTES :] + stored
+        self.header = version.header
+        self.manifest = believe(version.header)
+        self.image = self.manifest.image("rootfs")
+        self.image.delta_digest = digest(directory)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([BLOCKS, REFERENCES]), st.data())
+def test_signed_nonsense_is_harmless(small: tuple[Version, Version], kind: int, data: st.DataObject) -> None:
+    old, new = small
+    index = bytearray(indexes(new)[kind])
+    for _change in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, min(60, len(index) - 1)) | st.integers(0, len(index) - 1))
+        index[at] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        del index[data.draw(st.integers(0, len(index))) :]
+    signed = Signed(new, kind, bytes(index))
+    slot = Device(new.plain, b"", len(new.plain)).slot
+    seeds = [Seed(BytesReader(old.plain), old.manifest), Seed(slot, is_target=True)]
+    frames = Reuse(signed.manifest, seeds).plan(BytesReader(signed.content), signed.header, signed.image, slot, [0, 1])
+    frames.announce([0, 1])
+    assert b"".join(frames.frame(number) for number in (0, 1)) == new.plain
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=4096))
+def test_any_bytes_are_a_directory_or_refused(raw: bytes) -> None:
+    with contextlib.suppress(PayloadFormatError):
+        decode_directory(raw.ljust(DIRECTORY_BYTES, b"\0"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": 3},
+        {"kind": REFERENCES},
+        {"kind": BLOCKS, "base": b"x" * 32},
+        {"stored_length": INDEX_BYTES_MAX + 1},
+        {"plain_length": INDEX_BYTES_MAX + 1},
+        {"offset": (1 << 62) + 1},
+    ],
+)
+def test_absurd_entries_are_refused(wrong: dict[str, Any]) -> None:
+    right: dict[str, Any] = {"kind": BLOCKS, "offset": 0, "stored_length": 1, "plain_length": 1, "digest": bytes(32)}
+    decode_directory(encode_directory([Entry(**right)]))
+    with pytest.raises(PayloadFormatError):
+        decode_directory(encode_directory([Entry(**(right | wrong))]))
+
+
+def test_an_index_that_unpacks_to_more_than_it_says_is_refused(small: tuple[Version, Version]) -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
+    entry = Entry(kind=BLOCKS, offset=0, stored_length=len(bomb), plain_length=1000, digest=digest(bomb))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadFormatError):
+            read_index(BytesReader(bomb), 0, entry)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_document_and_the_code_agree_on_the_delta_part() -> None:
+    """docs/SPEC.md gives these numbers."""
+    assert (DIRECTORY_START.size, DIRECTORY_ENTRY.size, DIRECTORY_ENTRIES_MAX) == (8, 84, 48)
+    assert (BLOCK_INDEX_START.size, REFERENCE_INDEX_START.size) == (24, 16)
+
+
+# What a device names as seeds
+
+
+def test_a_device_names_its_slots_and_its_local_payload(new: Version, old: Version) -> None:
+    device = Device(b"", old.plain, len(new.plain) + FRAME)
+    device.headers[1].write(0, new.header.raw)
+    other_headers = [BytesReader(old.header.raw.ljust(8192, b"\0"))]
+    slots = [(device.slot, device.headers), (device.other, other_headers)]
+    local = [BytesReader(old.content), BytesReader(b"no bundle".ljust(8192))]
+    found = reuse(new.manifest, "rootfs", slots, 0, local, believe)  # type: ignore[arg-type]
+    named = [(seed.manifest and seed.manifest.digest, seed.is_target) for seed in found.seeds]
+    assert named == [(old.manifest.digest, False), (new.manifest.digest, True), (old.manifest.digest, False)]
+    reader = CountingReader(new.content)
+    install(device.slot, device.headers, reader, new.header, new.image, target_broken=True, reuse=found)
+    assert reader.fetched() < plain_bytes(new) / 3
+
+
+def test_a_last_good_copy_is_replaced_from_what_was_verified_alone(new: Version, old: Version) -> None:
+    """G4: seeds may vanish, so they do not count where the old content is the only good one."""
+    device = Device(old.plain, b"", len(new.plain) + FRAME)
+    reader = CountingReader(new.content)
+    found = Reuse(new.manifest, [Seed(device.slot, old.manifest, is_target=True)])
+    install(device.slot, device.headers, reader, new.header, new.image, target_broken=False, reuse=found)
+    assert reader.fetched() >= plain_bytes(new)
+    cut = CountingReader(new.content[: len(new.header.raw) + 10])
+    device = Device(old.plain, b"", len(new.plain) + FRAME)
+    with pytest.raises(PayloadTruncatedError):
+        install(device.slot, device.headers, cut, new.header, new.image, target_broken=False, reuse=found)
+    assert device.slot.disk.peek(16384, len(old.plain)) == old.plain
