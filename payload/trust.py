@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # What is signed begins with its purpose: no signature of one thing ever passes for another.
 SIGNED_PURPOSE = b"unbrick bundle manifest 1\n"
+# How a bundle fails whose keys were replaced since it was signed.
+_REPLACED_KEYS = (PayloadKeyRevokedError, PayloadBelowThresholdError, PayloadWrongKeyError)
 
 
 class Trusted:
@@ -122,16 +124,19 @@ def verify(
     ``compatible`` and ``kernel_release`` are left out (None) where no particular device is meant, as
     on the build host. ``network``: it comes from a source that may hold newer ones back. ``any_version``:
     below the floor, too; for what is only looked at. ``remembered`` are digests of manifests that the
-    journal holds: what was believed once needs no signature to be verified or repaired, so that a key that
-    is replaced does not take the installed image's repair away.
+    journal holds: what was believed once may bear the signature of a key that is replaced by now, so that
+    replacing it does not take the installed image's repair away. Unsigned or forged it may not be.
 
     Raises:
         TrustError: intact, but not for this device.
         BundleError: signed, and yet not a bundle of this format.
     """
     trusted = follow(header, trusted)
-    if digest(header.manifest_bytes) not in remembered:
+    try:
         _check_signatures(header, trusted)
+    except _REPLACED_KEYS:
+        if digest(header.manifest_bytes) not in remembered:
+            raise
     manifest = decode(header.manifest_bytes)
     attach_tables(manifest, header.tables)
     if compatible is not None and manifest.compatible != compatible:

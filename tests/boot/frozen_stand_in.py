@@ -51,7 +51,18 @@ def sysroot(packages: tuple[str, ...] = PACKAGES) -> Path:
 def frozen_https(folder: Path) -> StandIn:
     """The production executable with TLS, which runs any Python text: see ``stand_in_https``."""
     root = sysroot((*PACKAGES, *TLS_PACKAGES))
-    roots = ("recovery.main", "recovery.cli", *HTTPS_ROOTS, "_blake2", "fcntl", "json", "socket", "struct")
+    roots = (
+        "recovery.main",
+        "recovery.cli",
+        *HTTPS_ROOTS,
+        "payload.fetch",
+        "payload.http_client",
+        "_blake2",
+        "fcntl",
+        "json",
+        "socket",
+        "struct",
+    )
     modules = closure(roots, root, (STAND_IN_HTTPS, CHECKOUT), cache_dir=CACHE, options=HTTPS_OPTIONS)
     return _linked(modules, root, folder)
 

@@ -329,7 +329,7 @@ def test_revoked_key(vendor: Vendor) -> None:
     assert take(vendor.header(9, "build-3 release"), knows_3)[0] == 9
 
 
-def test_what_is_remembered_needs_no_key_but_all_the_rest(vendor: Vendor) -> None:
+def test_what_is_remembered_may_bear_a_replaced_key_and_that_is_all(vendor: Vendor) -> None:
     """The installed image stays repairable when its key is replaced; it is not taken for anything else."""
     header = vendor.header(5, "build")
     known = digest(header.manifest_bytes)
@@ -338,5 +338,12 @@ def test_what_is_remembered_needs_no_key_but_all_the_rest(vendor: Vendor) -> Non
     assert manifest.digest == known
     with pytest.raises(PayloadKeyRevokedError):
         verify(header, DEVICE.with_root(ROOT_2), COMPATIBLE, KERNEL, remembered=(bytes(32),))
+    for signatures, error in (
+        ([], PayloadUnsignedError),
+        ([(digest(ROOT_2.bundle_keys[0]), bytes(64))], PayloadForgedError),
+    ):
+        stripped = vendor.with_signatures(header.manifest_bytes, signatures)
+        with pytest.raises(error):
+            verify(stripped, knows_2, COMPATIBLE, KERNEL, remembered=(known,))
     with pytest.raises(PayloadBelowFloorError):
         verify(header, knows_2, COMPATIBLE, KERNEL, remembered=(known,))

@@ -128,8 +128,8 @@ class StaticFile:
 
     def send(self, connection: socket.socket, body: bytes) -> None:
         for start in range(0, len(body), 4096):
+            self.sent += len(body[start : start + 4096])  # before the client can have it
             connection.sendall(body[start : start + 4096])
-            self.sent += len(body[start : start + 4096])
 
 
 class Breaks(StaticFile):
