@@ -71,7 +71,14 @@ class Journal:
 
 @dataclass(frozen=True, kw_only=True)
 class Payload:
+    """Places for whole bundles. With a ``spare`` one an update never takes away what repairs the running version;
+
+    ``in_place`` allows just that to a device with one place.
+    """
+
     region: Region
+    spare: Region | None = None
+    in_place: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +171,7 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One device. ``slot`` maps a slot class to its slots by number: ``slot["rootfs"]["0"]``.
+    """One device. ``slot`` maps a slot class to its one or two slots by number: ``slot["rootfs"]["0"]``.
 
     ``floor`` is the lowest version the device takes even when its journal is lost.
     """

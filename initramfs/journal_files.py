@@ -17,7 +17,7 @@ from initramfs.errors import BuildError
 from payload.device_region import DeviceRegion
 from recovery.history import Entry, entries
 from statemachine.reasons import label
-from statemachine.record import Image, Record
+from statemachine.record import Image, Record, Slot
 from statemachine.region import Region
 from statemachine.store import Opening, Store, identities
 from statemachine.table import TABLE
@@ -110,7 +110,7 @@ def _size(file: Path) -> int:
 
 
 def _plain(name: str, value: Any) -> Any:
-    if isinstance(value, Image):
+    if isinstance(value, Image | Slot):
         return {field: _plain(field, getattr(value, field)) for field in value.__slots__}
     if isinstance(value, bytes):
         return value.hex() if any(value) else ""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from initramfs.config import Config, Region
 
 REGION_ALIGNMENT_BYTES = 4096
+SLOTS_MAX = 2
 PARTITION_TABLE_BYTES = 34 * 512  # protective MBR, GPT header and 128 entries: UEFI 2.10 §5.3
 JOURNAL_REGION_BYTES_MIN = 64 * 1024
 JOURNAL_REGION_BYTES_MAX = 64 * 1024 * 1024
@@ -30,6 +31,7 @@ def check_layout(config: Config) -> None:
         _check_alignment(config, key, region)
     _check_overlap(config, regions)
     _check_journal(config)
+    _check_slots(config)
     _check_sources(config)
     _check_https(config)
 
@@ -39,6 +41,8 @@ def named_regions(config: Config) -> Iterator[tuple[str, Region]]:
     for index, region in enumerate(config.journal.regions):
         yield f"journal.regions.{index}", region
     yield "payload.region", config.payload.region
+    if config.payload.spare:
+        yield "payload.spare", config.payload.spare
     for slot_class, slots in config.slot.items():
         for number, slot in slots.items():
             yield f"slot.{slot_class}.{number}.region", slot.region
@@ -91,6 +95,19 @@ def _check_journal(config: Config) -> None:
                 f"starts at {after.offset}, before copy {index} at {before.offset}",
                 "List the copies in the order they have on the disk: copy 0 is written first.",
             )
+
+
+def _check_slots(config: Config) -> None:
+    if "rootfs" not in config.slot:
+        raise config.source.error("slot", "has no rootfs", "Add [slot.rootfs.0] with region and headers.")
+    for slot_class, slots in config.slot.items():
+        for index, number in enumerate(sorted(slots)):
+            if number != str(index) or index >= SLOTS_MAX:
+                raise config.source.error(
+                    f"slot.{slot_class}.{number}",
+                    f"slots are numbered from 0 to {SLOTS_MAX - 1}",
+                    f"Name one slot [slot.{slot_class}.0], a second one [slot.{slot_class}.1].",
+                )
 
 
 def _check_sources(config: Config) -> None:

@@ -91,19 +91,29 @@ def install(
         TargetError: the slot is too small, or does not keep what is written.
         BundleError: the source does not have every frame that is missing.
     """
-    _check_room(slot, header_regions, header, image)
+    check_room(slot, header_regions, header, image)
+    if not target_broken:
+        check_source(slot, source, header, image, progress)
     reader: Frames = frames.FrameReader(source, len(header.raw), image.frames())
     damaged = frames.verify(slot, image.frames(), progress)
     if target_broken and reuse is not None:
         reader = reuse.plan(source, header, image, slot, damaged, progress)
-    if not target_broken:
-        for error in frames.verify_source(reader, progress, damaged).values():
-            raise error
     written = _bring_in(slot, reader, damaged, progress)
     return Report(len(damaged), written, write_slot_headers(header_regions, header))
 
 
-def _check_room(slot: Region, header_regions: Sequence[Region], header: Header, image: Image) -> None:
+def check_source(
+    slot: Region, source: Reader, header: Header, image: Image, progress: Progress = frames.silent
+) -> None:
+    """Whether ``source`` has every frame that ``slot`` lacks of ``image``. Raises ``BundleError`` where not."""
+    reader = frames.FrameReader(source, len(header.raw), image.frames())
+    damaged = frames.verify(slot, image.frames(), progress)
+    for error in frames.verify_source(reader, progress, damaged).values():
+        raise error
+
+
+def check_room(slot: Region, header_regions: Sequence[Region], header: Header, image: Image) -> None:
+    """Raises ``TargetTooSmallError`` or ``PayloadTooLargeError`` where the image or its header does not fit."""
     if image.size > slot.size:
         raise TargetTooSmallError(f"the image needs {image.size} bytes, the slot has {slot.size}")
     for region in header_regions:

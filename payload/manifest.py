@@ -23,6 +23,7 @@ from payload.strict_json import (
     one_of,
 )
 from payload.table import FRAME_BYTES_MAX, FRAME_BYTES_MIN, IMAGE_UNIT_BYTES
+from statemachine.limits import TEXT_BYTES_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,11 +194,16 @@ def _decode_image(fields: Any) -> Image:
     return Image(**values)
 
 
+def _fits_record(check: Check) -> Check:
+    """``check``, and no longer than the journal's record takes, which repeats the text for the ordinary boot."""
+    return lambda value: check(value) and len(value) <= TEXT_BYTES_MAX
+
+
 _MANIFEST_FIELDS: dict[str, Check] = {
     "compatible": is_name,
     "expires-at": is_time,
     "images": lambda value: isinstance(value, list) and 0 < len(value) <= IMAGES_MAX,
-    "kernel-release": is_name,
+    "kernel-release": _fits_record(is_name),
     "signed-at": is_time,
     "version": between(0, VERSION_MAX),
     "version-name": is_text,
@@ -207,7 +213,7 @@ _IMAGE_FIELDS: dict[str, Check] = {
     "delta-digest": is_digest,
     "filesystem": one_of("squashfs", "erofs", "ext4"),
     "frame-size": between(FRAME_BYTES_MIN, FRAME_BYTES_MAX, IMAGE_UNIT_BYTES),
-    "init": is_path,
+    "init": _fits_record(is_path),
     "kind": one_of("immutable", "read-write"),
     "size": between(IMAGE_UNIT_BYTES, IMAGE_BYTES_MAX, IMAGE_UNIT_BYTES),
     "slot-class": is_name,

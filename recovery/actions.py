@@ -10,19 +10,19 @@ import os
 import time
 
 from payload import frames, install
-from payload.errors import BundleError, TargetError, TargetTooSmallError
+from payload.errors import BundleError, PayloadError, TargetError, TargetTooSmallError
 from recovery.console import note, say
 from recovery.disks import node_of
 from recovery.evidence import button_held
 from recovery.filesystem import mend
 from recovery.workshop import SLOT_CLASS, Workshop, identity, image_of
-from statemachine.decide import judge
+from statemachine.decide import judge, slot_to_rewrite
 from statemachine.reasons import CODES
-from statemachine.record import NO_DIGEST, Record
+from statemachine.record import NO_DIGEST, Record, Slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
     from typing import Any
 
     from payload.bundle import Header
@@ -37,51 +37,71 @@ REST_SECONDS_MAX = 3600
 
 
 def verify(workshop: Workshop, record: Record) -> Result:
-    """Look at the slot: every frame against the signed table, or a read-write slot's file system."""
-    event, reason = judge(record, _look(workshop, record, workshop.slot_header(record.installed.digest)))
+    """Look at the primary slot: every frame against the signed table, or a read-write slot's file system."""
+    number = record.primary
+    found = workshop.slot_header(number, record.installed.digest)
+    event, reason = judge(record, _look(workshop, record, number, found))
     return event, reason, {}
 
 
 def rebuild(workshop: Workshop, record: Record) -> Result:
-    """Make a record from what the slot proves. The floor is never below a version that is signed and here."""
-    outcome, found = _best_look(workshop, record)
+    """Make a record from what the slots prove.
+
+    The best one becomes the primary: an intact one before a damaged one, then the higher version. What is
+    intact and signed counts as having run well: so its system state is doubted first. The floor is never below
+    the lowest version that is intact here, as after a commit; without one, not below the one that is repaired.
+    """
+    looks = [_best_look(workshop, record, number) for number in range(len(workshop.slots))]
+    number = min(range(len(looks)), key=lambda at: _preference(*looks[at]))
+    outcome, found = looks[number]
     event, reason = judge(record, outcome)
     if found is None:
         return event, reason, {}
     manifest = found[1]
-    trusted = workshop.keyring.fields()  # the chain in the slot's headers brings the root back
+    trusted = workshop.keyring.fields()  # the chain in the slots' headers brings the root back
+    versions = [held[1].version for seen, held in looks if held is not None and seen in _INTACT]
     fields = {
         **trusted,
-        "installed": image_of(manifest),
-        # What is signed and in the slot counts as having run well: so its system state is doubted first.
+        "slots": tuple(_slot_as_found(*look) for look in looks),
+        "primary": number,
         "confirmed": manifest.digest,
         "confirmed_version": manifest.version,
-        "floor": max(trusted["floor"], manifest.version),
+        "floor": max(trusted["floor"], min(versions, default=manifest.version)),
     }
     return event, reason, fields
 
 
-def _best_look(workshop: Workshop, record: Record) -> tuple[str, tuple[Header, Manifest] | None]:
-    """Look at the slot by either header copy: they differ where a cut came while they were written."""
-    looks = [(_look(workshop, record, found), found) for found in workshop.slot_headers()]
-    for wanted in ("intact", "checked"):
-        for outcome, found in looks:
-            if outcome == wanted:
-                return outcome, found
-    return looks[0] if looks else ("unreadable", None)
+_INTACT = ("intact", "checked")
+_BEST_FIRST = (*_INTACT, "damaged", "kernel-mismatch", "unreadable")
 
 
-def _look(workshop: Workshop, record: Record, found: tuple[Header, Manifest] | None) -> str:
+def _preference(outcome: str, found: tuple[Header, Manifest] | None) -> tuple[int, int]:
+    return _BEST_FIRST.index(outcome), -found[1].version if found is not None else 0
+
+
+def _slot_as_found(outcome: str, found: tuple[Header, Manifest] | None) -> Slot:
+    if found is None:
+        return Slot()
+    return Slot(image_of(found[1]), "good" if outcome in _INTACT else "bad")
+
+
+def _best_look(workshop: Workshop, record: Record, number: int) -> tuple[str, tuple[Header, Manifest] | None]:
+    """Look at a slot by either header copy: they differ where a cut came while they were written."""
+    looks = [(_look(workshop, record, number, found), found) for found in workshop.slot_headers(number)]
+    return min(looks, key=lambda look: _BEST_FIRST.index(look[0])) if looks else ("unreadable", None)
+
+
+def _look(workshop: Workshop, record: Record, number: int, found: tuple[Header, Manifest] | None) -> str:
     if found is None:
         return "unreadable"
     manifest = found[1]
     if manifest.kernel_release != os.uname().release:
         return "kernel-mismatch"
     image = manifest.image(SLOT_CLASS)
+    slot = workshop.slots[number]
     if image.kind == "read-write" and record.state != "VERIFYING":
-        node = node_of(workshop.disk, workshop.config["slot"][SLOT_CLASS]["0"]["region"])
-        return "checked" if mend(node, workshop.alive) else "unreadable"
-    damaged = frames.verify(workshop.slot, image.frames(), workshop.progress())
+        return "checked" if mend(node_of(workshop.disk, slot.place), workshop.alive) else "unreadable"
+    damaged = frames.verify(slot.region, image.frames(), workshop.progress())
     note(f"verified version {manifest.version}: {len(damaged)} of {len(image.frames())} frames damaged")
     return "damaged" if damaged else "intact"
 
@@ -89,18 +109,48 @@ def _look(workshop: Workshop, record: Record, found: tuple[Header, Manifest] | N
 def repair(workshop: Workshop, record: Record) -> Result:
     """Rewrite the frames that do not verify, from any source of the same image."""
     wanted = record.installed.digest
-    found = workshop.slot_header(wanted)
+    found = workshop.slot_header(record.primary, wanted)
     if found is None or wanted in record.tried:
         return "source_missing", CODES["no-source"], {}
-    return _write(workshop, record, _offers(workshop, record, wanted), "frames_rewritten", CODES["frames-repaired"])
+    return _write_best(workshop, record, record.primary, wanted, "frames_rewritten")
+
+
+def prepare(workshop: Workshop, record: Record) -> Result:
+    """Verify that a place on the disk holds the whole bundle that is to replace the slot's image."""
+    slot = workshop.slots[record.target_slot]
+    for candidate in workshop.kept():
+        if candidate is None or candidate.manifest.digest != record.target.digest:
+            continue
+        try:
+            manifest = workshop.installable(candidate.header)
+            image = manifest.image(SLOT_CLASS)
+            install.check_room(slot.region, slot.headers, candidate.header, image)
+            reader = frames.FrameReader(candidate.source, len(candidate.header.raw), image.frames())
+            for error in frames.verify_source(reader, workshop.progress()).values():
+                raise error
+        except PayloadError as error:
+            say(CODES.get(error.reason, CODES["no-source"]), f"{candidate.source.name}: {error}")
+            continue
+        return "replacement_verified", CODES["replacement-verified"], {}
+    return "source_missing", CODES["no-source"], {}
 
 
 def reinstall(workshop: Workshop, record: Record) -> Result:
-    """Write the best image that is here. Its digest is in the journal before its first frame is in the slot."""
-    return _write(workshop, record, _offers(workshop, record), "image_written", CODES["installed"])
+    """Write the best image that is here. Its digest is in the journal before its first frame is in a slot."""
+    begun = record.target.digest != NO_DIGEST
+    number = record.target_slot if begun else slot_to_rewrite(record)
+    return _write_best(workshop, record, number, NO_DIGEST, "image_written")
 
 
-def _offers(workshop: Workshop, record: Record, wanted: bytes = NO_DIGEST) -> Iterator[Candidate]:
+def _write_best(workshop: Workshop, record: Record, number: int, wanted: bytes, done: str) -> Result:
+    offers = _offers(workshop, record, wanted)
+    try:
+        return _write(workshop, record, number, offers, done)
+    finally:
+        offers.close()
+
+
+def _offers(workshop: Workshop, record: Record, wanted: bytes) -> Generator[Candidate, None, None]:
     """What is here, the best first; and only if none of that did, what servers have."""
     for look in (workshop.candidates, workshop.remote_candidates):
         found = look(record)
@@ -111,25 +161,33 @@ def _offers(workshop: Workshop, record: Record, wanted: bytes = NO_DIGEST) -> It
             workshop.close(found)
 
 
-def _write(workshop: Workshop, record: Record, candidates: Iterable[Candidate], done: str, reason: int) -> Result:
+_DONE = {"frames_rewritten": CODES["frames-repaired"], "image_written": CODES["installed"]}
+
+
+def _write(workshop: Workshop, record: Record, number: int, candidates: Iterable[Candidate], done: str) -> Result:
     refusal = CODES["no-source"]
+    slot = workshop.slots[number]
+    # A slot that could still boot is written only where the source has every frame that is missing.
+    broken = done == "frames_rewritten" or record.slots[number].condition == "bad"
     workshop.of_no_use.clear()
     for candidate in candidates:
         record = workshop.keep_trust(record)
-        image = image_of(candidate.manifest)
         note(f"from {candidate.source.name}: version {candidate.manifest.version}")
-        if done == "image_written" and record.target != image:
-            record = record.but(target=image)
-            workshop.intend(record)
+        image = candidate.manifest.image(SLOT_CLASS)
         try:
+            install.check_room(slot.region, slot.headers, candidate.header, image)
+            if not broken and not _may_stream(workshop, record, number, candidate):
+                install.check_source(slot.region, candidate.source, candidate.header, image, workshop.progress())
+            if done == "image_written":
+                record = _intend(workshop, record, number, candidate.manifest)
             report = install.install(
-                workshop.slot,
-                workshop.headers,
+                slot.region,
+                slot.headers,
                 candidate.source,
                 candidate.header,
-                candidate.manifest.image(SLOT_CLASS),
-                target_broken=done == "frames_rewritten" or _may_stream(workshop, record, candidate),
-                reuse=workshop.reuse(candidate),
+                image,
+                target_broken=True,
+                reuse=workshop.reuse(candidate, number),
                 progress=workshop.progress(),
             )
         except (BundleError, TargetTooSmallError) as error:
@@ -142,12 +200,12 @@ def _write(workshop: Workshop, record: Record, candidates: Iterable[Candidate], 
             note(str(error))
             return "write_failed", CODES["slot-write-failed"], {}
         note(f"{report.frames_written} frames written")
-        return done, reason, {"frames_written": report.frames_written, "target": record.target}
+        return done, _DONE[done], {"frames_written": report.frames_written}
     workshop.keep_trust(record)  # what a refused source has revoked stays revoked
     return "source_missing", workshop.why_nothing_came(refusal), {}
 
 
-def _may_stream(workshop: Workshop, record: Record, candidate: Candidate) -> bool:
+def _may_stream(workshop: Workshop, record: Record, number: int, candidate: Candidate) -> bool:
     """Whether frames may go into the slot before all of them are known to come (G4).
 
     They may where the content is proven broken, and for a download that is the rule: it could not be kept
@@ -155,31 +213,43 @@ def _may_stream(workshop: Workshop, record: Record, candidate: Candidate) -> boo
     """
     if not workshop.is_remote(candidate):
         return False
-    found = workshop.slot_header(record.installed.digest)
+    found = workshop.slot_header(number, record.slots[number].image.digest)
     if found is None or found[1].kernel_release == os.uname().release:
         return True
     image = found[1].image(SLOT_CLASS)
-    return image.kind == "immutable" and bool(frames.verify(workshop.slot, image.frames(), workshop.progress()))
+    return image.kind == "immutable" and bool(
+        frames.verify(workshop.slots[number].region, image.frames(), workshop.progress())
+    )
+
+
+def _intend(workshop: Workshop, record: Record, number: int, manifest: Manifest) -> Record:
+    """Persist that the slot is bad and what it is to hold, before its first frame is written."""
+    intended = record.but(target=image_of(manifest), target_slot=number).doubting(number)
+    if intended != record:
+        workshop.intend(intended)
+    return intended
 
 
 def read_back(workshop: Workshop, record: Record) -> Result:
     """Read everything past every cache and compare with the signed table."""
-    found = workshop.slot_header(_current(record))
+    number, digest = _current(record)
+    found = workshop.slot_header(number, digest)
     if found is None:
         event, reason = judge(record, "unreadable")
         return event, reason, {}
     image = found[1].image(SLOT_CLASS)
-    damaged = frames.read_back(workshop.slot, image.frames(), workshop.progress())
+    damaged = frames.read_back(workshop.slots[number].region, image.frames(), workshop.progress())
     event, reason = judge(record, "damaged" if damaged else "intact")
     return event, reason, {}
 
 
 def activate(workshop: Workshop, record: Record) -> Result:
     """Make both header copies describe the slot's content."""
-    found = workshop.slot_header(_current(record))
+    number, digest = _current(record)
+    found = workshop.slot_header(number, digest)
     try:
         if found is not None:
-            install.write_slot_headers(workshop.headers, found[0])
+            install.write_slot_headers(workshop.slots[number].headers, found[0])
     except (TargetError, BundleError) as error:
         note(str(error))
         return "write_failed", CODES["slot-write-failed"], {}
@@ -232,14 +302,17 @@ def _usable(workshop: Workshop, here: list[Candidate]) -> set[tuple[str, bytes]]
     return {identity(candidate) for candidate in here}
 
 
-def _current(record: Record) -> bytes:
-    """The digest of what the slot should hold: what is being installed, else what is installed."""
-    return record.target.digest if record.target.digest != NO_DIGEST else record.installed.digest
+def _current(record: Record) -> tuple[int, bytes]:
+    """The slot that is worked on and the digest of what it should hold: the target, else what is installed."""
+    if record.target.digest != NO_DIGEST:
+        return record.target_slot, record.target.digest
+    return record.primary, record.installed.digest
 
 
 ACTIONS: dict[str, Callable[[Workshop, Record], Result]] = {
     "verify": verify,
     "rebuild": rebuild,
+    "prepare": prepare,
     "repair": repair,
     "reinstall": reinstall,
     "read_back": read_back,

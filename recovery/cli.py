@@ -1,7 +1,7 @@
 """The device's command, run in the OS: the same binary as the recovery image's /init.
 
-It reads the journal and tells, says that the OS runs well, and asks for recovery. It installs nothing.
-Exit codes: 0 done, 1 error, 2 nothing to do.
+It reads the journal and tells, says that the OS runs well, asks for recovery, and makes updates
+(`recovery.cli_update`). Exit codes: 0 done, 1 error, 2 nothing to do, 4 a restart is needed.
 """
 
 from __future__ import annotations
@@ -13,29 +13,33 @@ import sys
 
 from device_config import CONFIG
 
+from recovery import cli_update
 from recovery.device_journal import DeviceJournal, lock_journal
 from recovery.disks import DiskMissingError, find_disk
 from recovery.history import Entry, entries
-from statemachine.reasons import CODES, advice, label
-from statemachine.record import NO_DIGEST, Record
-from statemachine.step import IllegalEventError, step
-from statemachine.store import JournalUnwritable
+from statemachine.reasons import advice, label
+from statemachine.record import NO_DIGEST, Record, Slot
+from statemachine.store import JournalError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DONE, ERROR, NOTHING_TO_DO = 0, 1, 2
+DONE, ERROR, NOTHING_TO_DO, RESTART_NEEDED = 0, 1, 2, 4
 _REBOOT_COMMANDS = (("/usr/bin/systemctl", "reboot"), ("/sbin/reboot",))
 _EXAMPLES = """examples:
   unbrick status                     what the device is and why
   unbrick status --output-format=shell
   unbrick mark-good                  the OS runs well: confirm it
+  unbrick install os.ubk             install another version: newer or older, all the same
+  unbrick install --background --rate-limit 2M os.ubk
+  unbrick rollback                   back to the other version that ran well
+  unbrick check                      read and verify everything that is kept
   unbrick reboot --recovery          verify the slot at the next start
   unbrick log                        what happened, oldest first
   unbrick journal show --json        every record of the journal
 
-exit codes: 0 done, 1 error, 2 nothing to do
+exit codes: 0 done, 1 error, 2 nothing to do, 4 done, and a restart is needed
 """
 
 
@@ -44,7 +48,7 @@ def main(arguments: list[str]) -> int:
     chosen = _parser().parse_args(arguments[1:])
     try:
         return int(chosen.run(chosen))
-    except (OSError, DiskMissingError, JournalUnwritable) as error:
+    except (OSError, DiskMissingError, JournalError) as error:
         print(f"unbrick: {error}", file=sys.stderr)
         print("unbrick: what to do: run this as root on the device itself; see `unbrick log`", file=sys.stderr)
         return ERROR
@@ -59,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _verb(verbs, "status", "the state of the device, its reason, its image", _status, output=True)
-    _verb(verbs, "mark-good", "the OS runs well: confirm its image", _mark_good)
+    cli_update.add_verbs(verbs)
     reboot = _verb(verbs, "reboot", "restart the device", _reboot)
     reboot.add_argument("--recovery", action="store_true", help="verify the slot before the next start of the OS")
     reboot.add_argument("--later", action="store_true", help="only note the request; restart when you like")
@@ -90,52 +94,6 @@ def _status(chosen: argparse.Namespace) -> int:
     facts = describe(journal.record) | {"journal": journal.verdict.lower()}
     _show(facts, chosen.output_format)
     return DONE
-
-
-def _mark_good(_chosen: argparse.Namespace) -> int:
-    lock = lock_journal()
-    try:
-        journal = _open_journal()
-        floor = _new_floor(journal.record)
-        try:
-            record, _action = step(
-                journal.record, "marked_good", CONFIG["boot_attempts"], reason=CODES["confirmed"], floor=floor
-            )
-        except IllegalEventError:
-            print(f"unbrick: nothing to confirm: the device is in {journal.record.state}", file=sys.stderr)
-            return NOTHING_TO_DO
-        journal.persist(record)
-    finally:
-        os.close(lock)
-    line = f"unbrick: {label(record.reason)}: version {record.confirmed_version}"
-    print(line)
-    _tell_console(line)
-    return DONE
-
-
-def _new_floor(record: Record) -> int:
-    """The floor after this version is good: never above what the local payload can bring back."""
-    from payload.bundle import read_header
-    from payload.device_region import DeviceRegion
-    from payload.errors import PayloadError
-    from recovery.keyring import Keyring
-
-    place = CONFIG["payload"]["region"]
-    region = DeviceRegion(find_disk(CONFIG["disk"]["serial"]), place["offset"], place["size"], writable=False)
-    try:
-        local = Keyring(CONFIG, record).believe(read_header(region))
-    except PayloadError:
-        return record.floor
-    return max(record.floor, min(record.installed.version, local.version))
-
-
-def _tell_console(line: str) -> None:
-    """The console face hears it too, whoever started this command; without a console nobody misses it."""
-    try:
-        with open("/dev/console", "w", encoding="ascii") as console:
-            console.write(f"\r\n{line}\r\n")
-    except OSError:
-        pass
 
 
 def _reboot(chosen: argparse.Namespace) -> int:
@@ -191,12 +149,16 @@ def describe(record: Record) -> dict[str, object]:
         "floor": record.floor,
         "root-version": record.root_version,
         "clock-floor": record.clock_floor,
+        "slot": record.primary,
         "version": record.installed.version,
         "image": _short(record.installed.digest),
         "kind": record.installed.kind,
+        "booted-slot": record.booted,
+        "slots": "; ".join(f"{number} {_slot_text(slot)}" for number, slot in enumerate(record.slots)),
         "confirmed-version": record.confirmed_version,
         "confirmed": _short(record.confirmed),
         "target": _short(record.target.digest),
+        "target-version": record.target.version,
         "tried": len(record.tried),
         "upper-generation": record.upper_generation,
         "frames-written": record.frames_written,
@@ -206,6 +168,10 @@ def describe(record: Record) -> dict[str, object]:
 
 def _facts(entry: Entry) -> dict[str, object]:
     return {"term": entry.term, "sequence": entry.sequence} | describe(entry.record)
+
+
+def _slot_text(slot: Slot) -> str:
+    return f"version {slot.image.version} {slot.condition}" if slot.image.digest != NO_DIGEST else slot.condition
 
 
 def _short(digest: bytes) -> str:

@@ -6,22 +6,25 @@ hands over, or rests in WAITING.
 
 from __future__ import annotations
 
-import _unbrick
+import os
 
 from recovery import actions
-from recovery.console import note, say
+from recovery.console import say
 from recovery.device_journal import DeviceJournal
 from recovery.engine import Engine
-from recovery.hand_over import BootFailedError, mount_root
-from recovery.supervisor import Supervisor
 from recovery.workshop import Workshop
+from statemachine.decide import give_way
 from statemachine.reasons import CODES
 from statemachine.record import Record
 from statemachine.store import JournalUnwritable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    # mounts the primary slot and hands over; comes back with an event only where that failed
+    Boot = Callable[[Record, bool], actions.Result]
 
 # Nothing is tried uncounted, and nothing is written whose intent could not be persisted.
 _UNWRITABLE: actions.Result = ("journal_unwritable", CODES["journal-unwritable"], {})
@@ -30,52 +33,52 @@ _MODULE_LINES_MAX = 256
 
 
 class Conductor:
+    """``alive`` tells PID 1 that work goes on; ``boot`` hands over; ``world`` is for the workshop."""
+
     def __init__(
-        self, config: dict[str, Any], supervisor: Supervisor, disk: str, journal: DeviceJournal, record: Record
+        self,
+        config: dict[str, Any],
+        disk: str,
+        journal: DeviceJournal,
+        record: Record,
+        alive: Callable[[], None],
+        boot: Boot,
+        **world: Any,
     ) -> None:
-        self._config = config
-        self._supervisor = supervisor
-        self._disk = disk
         self._journal = journal
         self._record = record
+        self._alive = alive
+        self._boot = boot
         self._engine = Engine(config["boot_attempts"])
-        self._workshop = Workshop(config, disk, supervisor.progress, self._intend)
+        self._workshop = Workshop(config, disk, alive, self._intend, **world)
 
     def run(self, action: str) -> None:
-        """Do ``action`` and whatever follows from it. Returns only when the process ends."""
-        say(self._record.reason, self._record.state, with_advice=self._record.state == "WAITING")
-        load_recovery_modules()
+        """Do ``action`` and whatever follows from it. Returns only when the process ends.
+
+        Raises ``JournalMoved``: everything begins again with a new opening.
+        """
         while True:
-            self._supervisor.progress()
+            self._alive()
             action = self._follow(*self._perform(action))
             if not self._journal.try_persist(self._record) and action != "rest":
                 action = self._follow(*_UNWRITABLE)
 
     def _follow(self, event: str, reason: int, fields: dict[str, Any]) -> str:
         """Step the machine, say where it is now, and return what it does next."""
+        event = give_way(self._record, event)
         self._record, action = self._engine.step(self._record, event, reason=reason, **fields)
         say(reason, self._record.state, with_advice=self._record.state == "WAITING")
         return action
 
     def _perform(self, action: str) -> actions.Result:
         if action in ("boot", "boot_pristine"):
-            return self._boot(pristine=action == "boot_pristine")
+            self._workshop.leave()
+            return self._boot(self._record, action == "boot_pristine")
         self._workshop.recall(self._record)
         try:
             return actions.ACTIONS[action](self._workshop, self._record)
         except JournalUnwritable:
             return _UNWRITABLE
-
-    def _boot(self, pristine: bool) -> actions.Result:
-        try:
-            root = mount_root(self._record, self._config, self._disk, pristine, self._supervisor.progress)
-        except BootFailedError as error:
-            note(str(error))
-            return "boot_failed", error.reason, {}
-        self._workshop.leave()
-        image = self._record.installed
-        note(f"{self._record.state}: handing over to version {image.version}{', pristine' if pristine else ''}")
-        return self._supervisor.hand_over(root, image.init, image.watchdog_owner)
 
     def _intend(self, record: Record) -> None:
         """Persist what an action is about to do, before it does it."""
@@ -85,7 +88,7 @@ class Conductor:
 
 def load_recovery_modules() -> None:
     """Load what only recovery needs (USB, FAT), in the build's order. A module that fails is named."""
-    import os
+    import _unbrick
 
     try:
         with open(MODULE_LIST, encoding="ascii") as lines:

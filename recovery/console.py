@@ -30,6 +30,15 @@ def note(text: str) -> None:
     _print(f"unbrick: {text}")
 
 
+def tell_console(line: str) -> None:
+    """The console face hears it too, whoever started this command; without a console nobody misses it."""
+    try:
+        with open("/dev/console", "w", encoding="ascii") as console:
+            console.write(f"\r\n{line}\r\n")
+    except OSError:
+        pass
+
+
 class Progress:
     """Shows ``verb: done of total frames`` and tells the supervisor that work goes on."""
 

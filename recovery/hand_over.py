@@ -51,7 +51,7 @@ def mount_root(record: Record, config: dict[str, Any], disk: str, pristine: bool
         detail = f"image {image.version} is for {image.kernel_release}, this is {os.uname().release}"
         raise BootFailedError(CODES["kernel-mismatch"], detail)
     try:
-        slot = node_of(disk, config["slot"]["rootfs"]["0"]["region"])
+        slot = node_of(disk, config["slot"]["rootfs"][str(record.primary)]["region"])
         if image.kind == "read-write":
             _mount_read_write(slot, image.filesystem)
         else:

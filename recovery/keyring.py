@@ -112,5 +112,5 @@ def kept_root(record: Record) -> Root | None:
 
 def _digests(record: Record) -> tuple[bytes, ...]:
     """The manifests that the journal knows by their digests: believed once, whoever's key they bear."""
-    known = (record.installed.digest, record.target.digest, record.confirmed)
+    known = (*[slot.image.digest for slot in record.slots], record.target.digest, record.confirmed)
     return tuple([one for one in known if one != NO_DIGEST])

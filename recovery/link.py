@@ -24,13 +24,19 @@ PROGRAM = "/usr/sbin/dhcpcd"
 STATE_FOLDERS = ("/var/lib/dhcpcd", "/run/dhcpcd")
 LEASE_FILE = "/run/unbrick-lease"
 APPEAR_SECONDS_MAX = 10.0
-ADDRESS_SECONDS_MAX = 20
+ADDRESS_SECONDS_MAX = 20.0
+# How much longer than to its first address of IPv6 an interface may take to one of IPv4.
+SECOND_FAMILY_SECONDS_MAX = 6.0
 ENDING_SECONDS_MAX = 10.0
 INTERFACES_MAX = 8
 NAME_SERVERS_MAX = 3
 LEASE_BYTES_MAX = 16 << 10
 _POLL_SECONDS = 0.1
 _SYS_NET = "/sys/class/net"
+_SIOCGIFADDR = 0x8915  # <linux/sockios.h>
+_IFREQ_BYTES = 40
+_BEYOND_THE_CABLE = ("00", "40")  # scopes: global, site
+_TENTATIVE, _FAILED = 0x40, 0x08  # <linux/if_addr.h>
 
 
 class LinkMissingError(FetchError):
@@ -104,16 +110,40 @@ class Link:
         return os.path.basename(os.path.realpath(f"{folder}/device/driver")) == wanted
 
     def _first_with_address(self, names: Sequence[str]) -> str:
+        """All of them try at once; what is slower than the first is stopped again."""
         for folder in STATE_FOLDERS:
             os.makedirs(folder, exist_ok=True)
         for name in names:
-            if self._run(ADDRESS_SECONDS_MAX + ENDING_SECONDS_MAX, *self._arguments(), name) == 0:
-                return name
-        raise AddressMissingError(f"no address for {', '.join(names)} in {ADDRESS_SECONDS_MAX} s")
+            self._run(ENDING_SECONDS_MAX, *self._arguments(), name)
+        chosen = self._wait_for_address(names)
+        for name in names:
+            if name != chosen:
+                self._run(ENDING_SECONDS_MAX, "-x", name)
+        if not chosen:
+            raise AddressMissingError(f"no address for {', '.join(names)} in {ADDRESS_SECONDS_MAX:.0f} s")
+        return chosen
+
+    def _wait_for_address(self, names: Sequence[str]) -> str:
+        """The first interface that has one; "" if none gets one in time."""
+        deadline = time.monotonic() + ADDRESS_SECONDS_MAX
+        wanted = {6 if ":" in address else 4 for address in self._config["addresses"]} or {4}
+        has_other = False
+        while time.monotonic() < deadline:
+            self._alive()
+            found = {name: families_of(name) for name in names}
+            for name in names:
+                if wanted <= found[name]:
+                    return name
+            if any(found.values()) and not self._config["addresses"] and not has_other:
+                # There is IPv6: a net without IPv4 must not cost all of the time.
+                has_other = True
+                deadline = min(deadline, time.monotonic() + SECOND_FAMILY_SECONDS_MAX)
+            time.sleep(_POLL_SECONDS)
+        return next((name for name in names if families_of(name)), "")
 
     def _arguments(self) -> list[str]:
-        """No configuration file, no script, no probing of addresses, none made up; ends when there is one."""
-        arguments = ["-q", "-f", "/dev/null", "-c", "/dev/null", "-A", "-L", "-t", str(ADDRESS_SECONDS_MAX)]
+        """In the background from the start; no configuration file, no script, no probing, no made-up address."""
+        arguments = ["-b", "-q", "-f", "/dev/null", "-c", "/dev/null", "-A", "-L", "-t", "0"]
         for address in self._config["addresses"]:
             arguments += ["-S", f"{'ip6_address' if ':' in address else 'ip_address'}={address}"]
         if self._config["gateway"]:
@@ -153,6 +183,31 @@ class Link:
 def has_carrier(sys_net: str, name: str) -> bool:
     """Whether a cable is in. An interface that is switched off does not know."""
     return first_line(f"{sys_net}/{name}/carrier") == "1"
+
+
+def families_of(name: str) -> set[int]:
+    """4 and 6: those of which the interface has an address that is good beyond its own cable."""
+    families = {4} if _has_ipv4(name) else set()
+    return families | ({6} if has_ipv6(first_bytes("/proc/net/if_inet6"), name) else set())
+
+
+def _has_ipv4(name: str) -> bool:
+    import fcntl
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as place:
+        try:
+            fcntl.ioctl(place.fileno(), _SIOCGIFADDR, name.encode()[:15].ljust(_IFREQ_BYTES, b"\0"))
+        except OSError:
+            return False
+    return True
+
+
+def has_ipv6(table: bytes, name: str) -> bool:
+    """From /proc/net/if_inet6: address, index, prefix length, scope, flags (hexadecimal), name."""
+    lines = [line.split() for line in table.decode("ascii", "replace").splitlines()]
+    mine = [words for words in lines if len(words) == 6 and words[5] == name and words[3] in _BEYOND_THE_CABLE]
+    return any(not int(words[4], 16) & (_TENTATIVE | _FAILED) for words in mine)
 
 
 def name_servers_of(lease: bytes) -> list[str]:

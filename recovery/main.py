@@ -14,13 +14,18 @@ from recovery.disks import DiskMissingError, find_disk
 from recovery.evidence import gather
 from recovery.hand_over import BootFailedError, mount_root
 from recovery.supervisor import Supervisor
-from statemachine.decide import decide
+from statemachine.decide import decide, give_way
 from statemachine.reasons import CODES
 from statemachine.step import step
+from statemachine.store import JournalMoved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from statemachine.record import Record
+
+OPENINGS_MAX = 3
 
 
 def main(arguments: list[str]) -> int:
@@ -36,13 +41,24 @@ def main(arguments: list[str]) -> int:
     except DiskMissingError as error:
         say(CODES["disk-missing"], str(error), with_advice=True)
         return 1
+    crashes = int(arguments[1]) if len(arguments) > 1 else 0
+    for _opening in range(OPENINGS_MAX):
+        try:
+            _start(supervisor, disk, crashes)
+            return 0
+        except JournalMoved as error:
+            say(CODES["journal-moved"], str(error))
+    return 1
+
+
+def _start(supervisor: Supervisor, disk: str, crashes: int) -> None:
+    """Open the journal, decide, persist, act. Raises ``JournalMoved``, and then it is to be done again."""
     journal = DeviceJournal(CONFIG, disk)
     if journal.reason != CODES["journal-intact"]:
         say(journal.reason)
-    crashes = int(arguments[1]) if len(arguments) > 1 else 0
     record = journal.record.but(boots=journal.record.boots + (crashes == 0))
     event, reason = decide(record, gather(record, CONFIG, journal_writable=True))
-    following, action = step(record, event, CONFIG["boot_attempts"], reason=reason)
+    following, action = step(record, give_way(record, event), CONFIG["boot_attempts"], reason=reason)
     if not journal.try_persist(following):
         event, reason = decide(record, gather(record, CONFIG, journal_writable=False))
         following, action = step(record, event, CONFIG["boot_attempts"], reason=reason)
@@ -52,15 +68,15 @@ def main(arguments: list[str]) -> int:
         except BootFailedError as error:
             say(error.reason, str(error))
             reason = error.reason
-            following, action = step(following, "boot_failed", CONFIG["boot_attempts"], reason=reason)
+            event = give_way(following, "boot_failed")
+            following, action = step(following, event, CONFIG["boot_attempts"], reason=reason)
             if not journal.try_persist(following):
                 reason = CODES["journal-unwritable"]
                 following, action = step(following, "journal_unwritable", CONFIG["boot_attempts"], reason=reason)
     _recover(supervisor, disk, journal, following, action)
-    return 0
 
 
-def hand_over(supervisor: Supervisor, record: Record, disk: str, pristine: bool, counted: bool) -> None:
+def hand_over(supervisor: Supervisor, record: Record, disk: str, pristine: bool, counted: bool = True) -> NoReturn:
     """Does not return unless it raises ``BootFailedError``."""
     root = mount_root(record, CONFIG, disk, pristine, supervisor.progress)
     image = record.installed
@@ -76,6 +92,15 @@ def _watch(supervisor: Supervisor) -> None:
 
 
 def _recover(supervisor: Supervisor, disk: str, journal: DeviceJournal, record: Record, action: str) -> None:
-    from recovery.conductor import Conductor
+    from recovery.conductor import Conductor, load_recovery_modules
 
-    Conductor(CONFIG, supervisor, disk, journal, record).run(action)
+    def boot(record: Record, pristine: bool) -> tuple[str, int, dict[str, Any]]:
+        try:
+            return hand_over(supervisor, record, disk, pristine)
+        except BootFailedError as error:
+            note(str(error))
+            return "boot_failed", error.reason, {}
+
+    say(record.reason, record.state, with_advice=record.state == "WAITING")
+    load_recovery_modules()
+    Conductor(CONFIG, disk, journal, record, supervisor.progress, boot).run(action)

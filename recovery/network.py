@@ -83,7 +83,7 @@ class Network:
         for url, failure in refused:
             self.reason = CODES[failure.reason]
             self._tell(self.reason, f"{url}: {failure}")
-        if not found:
+        if not found and self._failures > 0:
             self._link.down()  # a wrong lease may be why; a new one may be of another server
         self._carriers = self._link.carriers()
         self._failures += 1

@@ -1,6 +1,7 @@
-"""What recovery's actions work on: the slot, its header copies, the sources, the keys.
+"""What recovery's actions work on: the slots, their header copies, the places for bundles, the sources, the keys.
 
-Opens them once per boot. Decides nothing; every header that leaves it is believed by the keyring.
+The OS's own updates (`recovery.update`) work on the same. Opens them once. Decides nothing; every header
+that leaves it is believed by the keyring.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 
     from payload.bundle import Header
     from payload.fetch import HttpSource
+    from payload.frames import Progress as Show
     from payload.manifest import Manifest
     from payload.seeded import Reuse
+    from recovery.device_journal import Opener
     from recovery.network import Network
+    from statemachine.region import Region
 
 SLOT_CLASS = "rootfs"
 # Reasons that say nothing of the bundle itself.
@@ -37,25 +41,47 @@ _ON_THE_WAY = (
     "payload-changed",
 )
 TOLD_MAX = 256
+PLACE_NAMES = ("payload region", "spare payload region")
+
+
+class SlotMedia:
+    """One slot on the disk: ``place`` (its address), the ``region`` there, the ``headers`` that describe it."""
+
+    __slots__ = ("headers", "place", "region")
+
+    def __init__(self, disk: str, slot: dict[str, Any], opener: Opener) -> None:
+        self.place: dict[str, int] = slot["region"]
+        self.region = opener(disk, slot["region"], True)
+        self.headers = [opener(disk, region, True) for region in slot["headers"]]
 
 
 class Workshop:
     """``alive`` tells PID 1 that work goes on; ``intend`` persists a record before an act.
 
-    :meth:`recall` comes before anything that asks whom to believe.
+    :meth:`recall` comes before anything that asks whom to believe. ``opener`` opens a region of the disk, ``media``
+    finds what is plugged in, ``show`` shows progress elsewhere than on the console.
     """
 
     def __init__(
-        self, config: dict[str, Any], disk: str, alive: Callable[[], None], intend: Callable[[Record], None]
+        self,
+        config: dict[str, Any],
+        disk: str,
+        alive: Callable[[], None],
+        intend: Callable[[Record], None],
+        *,
+        opener: Opener | None = None,
+        media: Callable[[], Sequence[sources.Source]] | None = None,
+        show: Show | None = None,
     ) -> None:
-        slot = config["slot"][SLOT_CLASS]["0"]
         self.config = config
         self.disk = disk
         self.alive = alive
         self.intend = intend
-        self.slot = open_region(disk, slot["region"])
-        self.headers = [open_region(disk, region) for region in slot["headers"]]
-        self.payload = open_region(disk, config["payload"]["region"])
+        opener = opener or open_region
+        self.slots = [SlotMedia(disk, slot, opener) for _number, slot in sorted(config["slot"][SLOT_CLASS].items())]
+        self.places: list[Region] = [opener(disk, place, True) for place in _places(config)]
+        self._media = media or self._plugged_in
+        self._show = show
         self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
         self._network: Network | None = None
@@ -103,19 +129,32 @@ class Workshop:
             self.intend(kept)
         return kept
 
-    def slot_header(self, wanted: bytes = NO_DIGEST) -> tuple[Header, Manifest] | None:
-        """The signed header that describes the slot: the one with digest ``wanted``, or any."""
+    def slot_header(self, number: int, wanted: bytes = NO_DIGEST) -> tuple[Header, Manifest] | None:
+        """The signed header that describes a slot: the one with digest ``wanted``, or any."""
         any_one = wanted == NO_DIGEST
-        found = install.read_slot_header(self.headers, self.believe, None if any_one else wanted)
+        headers = self.slots[number].headers
+        found = install.read_slot_header(headers, self.believe, None if any_one else wanted)
         return found if found and (any_one or found[1].digest == wanted) else None
 
-    def slot_headers(self) -> list[tuple[Header, Manifest]]:
+    def slot_headers(self, number: int) -> list[tuple[Header, Manifest]]:
         """Every signed header that a copy holds, each once; nothing is repaired."""
         found: dict[bytes, tuple[Header, Manifest]] = {}
-        for copy in install.read_slot_headers(self.headers, self.believe):
+        for copy in install.read_slot_headers(self.slots[number].headers, self.believe):
             if not isinstance(copy, PayloadError):
                 found.setdefault(copy[1].digest, copy)
         return list(found.values())
+
+    def kept(self) -> list[sources.Candidate | None]:
+        """What each place holds: a bundle that this device may hold, whatever its version, or nothing."""
+        return [None if isinstance(held, PayloadError) else held for held in self.look_at_places()]
+
+    def look_at_places(self) -> list[sources.Candidate | PayloadError]:
+        """As :meth:`kept`, with why a place holds nothing: it may be that it cannot be read now."""
+        found: list[sources.Candidate | PayloadError] = []
+        for source in self._kept():
+            taken, refused = sources.candidates([source], self.believe)
+            found.append(taken[0] if taken else refused[0][1])
+        return found
 
     def candidates(self, record: Record) -> list[sources.Candidate]:
         """Every signed, matching, untried bundle at or above the floor that is here now, the best one first.
@@ -123,10 +162,10 @@ class Workshop:
         What was begun goes first, then what the slot should hold, then what ran well before, then the newest.
         The caller closes the sources with :meth:`close`.
         """
-        found = [sources.RegionSource(self.payload, "payload region"), *self._plugged_in()]
-        taken, refused = sources.candidates(found, self._installable)
+        found = [*self._kept(), *self._media()]
+        taken, refused = sources.candidates(found, self.installable)
         # A root that one source brings counts for all of them, for those before it, too.
-        taken, revoked = sources.believed_still(taken, self._installable)
+        taken, revoked = sources.believed_still(taken, self.installable)
         return self._chosen(record, taken, [*refused, *revoked])
 
     def remote_candidates(self, record: Record) -> list[sources.Candidate]:
@@ -180,20 +219,26 @@ class Workshop:
         for candidate in candidates:
             candidate.source.close()
 
-    def reuse(self, candidate: sources.Candidate) -> Reuse | None:
-        """What is here already of a bundle behind a network; a local one is read faster than old content."""
+    def reuse(self, candidate: sources.Candidate, number: int) -> Reuse | None:
+        """What is here already of a bundle behind a network; a local one is read faster than old content.
+
+        ``number`` is the slot that is to be written.
+        """
         if not hasattr(candidate.source, "announce"):
             return None
         from recovery.old_content import reuse
 
-        slots = [(self.slot, self.headers)]
-        return reuse(candidate.manifest, SLOT_CLASS, slots, 0, [self.payload], self.believe)
+        slots = [(slot.region, slot.headers) for slot in self.slots]
+        return reuse(candidate.manifest, SLOT_CLASS, slots, number, self.places, self.believe)
+
+    def _kept(self) -> list[sources.RegionSource]:
+        return [sources.RegionSource(place, name) for place, name in zip(self.places, PLACE_NAMES, strict=False)]
 
     def _plugged_in(self) -> Sequence[sources.Source]:
         self.alive()
         return sources.scan(sources.DeviceMounter(), exclude_disks=(self.disk.rpartition("/")[2],))
 
-    def _installable(self, header: Header) -> Manifest:
+    def installable(self, header: Header) -> Manifest:
         """What may be installed here and now: it must be for the kernel that runs."""
         return self.keyring.installable(header, os.uname().release)
 
@@ -207,8 +252,10 @@ class Workshop:
             self._told.add(text)
             say(reason, text)
 
-    def progress(self) -> Callable[[str, int, int], None]:
+    def progress(self) -> Show:
         """A progress display for `payload`'s (activity, done, total)."""
+        if self._show is not None:
+            return self._show
         shown: dict[str, Progress] = {}
 
         def show(activity: str, done: int, total: int) -> None:
@@ -220,6 +267,11 @@ class Workshop:
 def _was_changed_on_its_way(source: HttpSource, error: PayloadError) -> bool:
     """Whether a header is damaged, and its source has somebody else to ask."""
     return isinstance(error, PayloadCorruptError) and source.doubt(0, 0)
+
+
+def _places(config: dict[str, Any]) -> list[dict[str, int]]:
+    payload = config["payload"]
+    return [payload["region"], *([payload["spare"]] if payload.get("spare") else [])]
 
 
 def image_of(manifest: Manifest) -> Image:

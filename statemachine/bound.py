@@ -1,7 +1,8 @@
 """K: how many boots it takes at most, from any record, until the device rests or its OS runs well.
 
 Walks every record the table can tell apart (state, attempts, cycles, why recovery works, whether the
-image ran well before or was tried) with the production `decide`, `judge` and `step`, an OS that never
+image ran well before or was tried, the condition of each slot) with the production `decide`, `judge`,
+`give_way` and `step`, an OS that never
 says that it runs well, and actions that end in every way they can end. Power cuts are left out (each
 adds at most one boot), and so are new sources and persons, who may start anew as often as they like.
 A path that comes back to where it was without ending would be an endless reboot: it is an error here.
@@ -11,16 +12,18 @@ Runs on the host only.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
-from statemachine.decide import REQUESTS, Evidence, decide, judge
-from statemachine.limits import BOOT_ATTEMPTS_DEFAULT, CYCLES_MAX
+from statemachine.decide import REQUESTS, Evidence, decide, give_way, judge, slot_to_rewrite
+from statemachine.limits import BOOT_ATTEMPTS_DEFAULT, CYCLES_MAX, SLOTS_MAX
 from statemachine.reasons import CODES
-from statemachine.record import Image, Record
+from statemachine.record import CONDITIONS, NO_DIGEST, Image, Record, Slot
 from statemachine.step import step
 from statemachine.table import STATES, TABLE
 
 _IMAGE = Image(digest=b"\1" * 32, version=1, kind="immutable")
 _OTHER = Image(digest=b"\2" * 32, version=2, kind="immutable")
+_NEW = Image(digest=b"\3" * 32, version=3, kind="immutable")
 _FAILING = CODES["attempts-exhausted"]
 _START = "start"
 _Key = tuple[object, ...]
@@ -33,6 +36,7 @@ _OUTCOMES = {
     "rebuild": ("intact", "damaged", "unreadable", "kernel-mismatch"),
 }
 _RESULTS = {
+    "prepare": ("replacement_verified", "source_missing"),
     "repair": ("frames_rewritten", "source_missing", "write_failed"),
     "reinstall": ("image_written", "source_missing", "write_failed"),
     "activate": ("activated", "write_failed"),
@@ -43,29 +47,32 @@ class EndlessRebootError(Exception):
     """A device can go round without resting, by boots or within one; the message names the states."""
 
 
-def boots_max(attempts: int = BOOT_ATTEMPTS_DEFAULT) -> int:
-    """K for a device with this many boot attempts. Raises :class:`EndlessRebootError`."""
+def boots_max(attempts: int = BOOT_ATTEMPTS_DEFAULT, slots: int = SLOTS_MAX) -> int:
+    """K for a device with this many boot attempts and slots. Raises :class:`EndlessRebootError`."""
     known: dict[_Key, int] = {}
-    return max(boots_to_rest(record, attempts, known) for record in every_record(attempts))
+    return max(boots_to_rest(record, attempts, known) for record in every_record(attempts, slots))
 
 
-def every_record(attempts: int = BOOT_ATTEMPTS_DEFAULT) -> Iterator[Record]:
+def every_record(attempts: int = BOOT_ATTEMPTS_DEFAULT, slots: int = SLOTS_MAX) -> Iterator[Record]:
     """One record for each class that the decisions can tell apart."""
-    for state in STATES:
-        for attempts_left in range(attempts + 1):
-            for cycles in range(CYCLES_MAX + 1):
-                for entered in (_FAILING, REQUESTS[0]):
-                    for confirmed in (_IMAGE.digest, _OTHER.digest):
-                        for tried in ((), (_IMAGE.digest,)):
-                            yield Record(
-                                state,
-                                attempts_left=attempts_left,
-                                cycles=cycles,
-                                entered=entered,
-                                installed=_IMAGE,
-                                confirmed=confirmed,
-                                tried=tried,
-                            )
+    for state, attempts_left, cycles, entered, confirmed, tried, held in product(
+        STATES,
+        range(attempts + 1),
+        range(CYCLES_MAX + 1),
+        (_FAILING, REQUESTS[0]),
+        (_IMAGE.digest, _OTHER.digest),
+        ((), (_IMAGE.digest,)),
+        product(CONDITIONS, repeat=slots),
+    ):
+        yield Record(
+            state,
+            attempts_left=attempts_left,
+            cycles=cycles,
+            entered=entered,
+            slots=tuple(Slot(image, condition) for image, condition in zip((_IMAGE, _OTHER), held, strict=False)),
+            confirmed=confirmed,
+            tried=tried,
+        )
 
 
 def boots_to_rest(start: Record, attempts: int, known: dict[_Key, int]) -> int:
@@ -106,13 +113,25 @@ def _following(record: Record, action: str, attempts: int) -> Iterator[_Edge]:
             if record.state == "WAITING" and requested_by:
                 continue  # a person at a resting device
             event, reason = decide(record, Evidence(requested_by=requested_by))
+            event = give_way(record, event)
             yield (*step(record, event, attempts, reason=reason), 0)
         return
     if action in ("boot", "boot_pristine"):
         yield record, _START, 1
-        yield (*step(record, "boot_failed", attempts, reason=CODES["boot-failed"]), 0)
+        event = give_way(record, "boot_failed")
+        yield (*step(record, event, attempts, reason=CODES["boot-failed"]), 0)
+    for event, reason, fields in endings(record, action):
+        yield (*step(record, event, attempts, reason=reason, **fields), 0)
+
+
+def endings(record: Record, action: str) -> Iterator[tuple[str, int, dict[str, object]]]:
+    """Every way in which ``action`` can end: the event, its reason, and what it changes in the record."""
     for event, reason in _endings(record, action):
-        yield (*step(record, event, attempts, reason=reason), 0)
+        yield give_way(record, event), reason, {}
+        if event == "image_written":
+            number = slot_to_rewrite(record)
+            slots = record.doubting(number).slots
+            yield event, reason, {"target": _NEW, "target_slot": number, "slots": slots}
 
 
 def _endings(record: Record, action: str) -> Iterator[tuple[str, int]]:
@@ -126,13 +145,17 @@ def _endings(record: Record, action: str) -> Iterator[tuple[str, int]]:
 
 
 def _key(record: Record, action: str) -> _Key:
-    digest = record.installed.digest
     return (
         record.state,
         action,
         record.attempts_left,
         record.cycles,
         record.entered in REQUESTS,
-        record.confirmed == digest,
-        digest in record.tried,
+        record.primary,
+        record.target.digest != NO_DIGEST,
+        record.target_slot,
+        *(
+            (slot.condition, slot.image.digest == record.confirmed, slot.image.digest in record.tried)
+            for slot in record.slots
+        ),
     )

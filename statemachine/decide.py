@@ -1,4 +1,5 @@
-"""The two decisions: why are we here (at every boot), and what does a look at the slot mean. Pure.
+"""The decisions that look at more than the state: why are we here (at every boot), what does a look at the
+slot mean, does a slot give way to the other one, and which slot may be rewritten. Pure.
 
 Evidence and outcomes are gathered elsewhere (`recovery.evidence`, `recovery.actions`); here they only
 become events of the table. On the path of the ordinary boot: imports nothing of its own.
@@ -8,10 +9,13 @@ from __future__ import annotations
 
 from statemachine.limits import CYCLES_MAX
 from statemachine.reasons import CODES
-from statemachine.record import Record
-from statemachine.table import BOOTABLE
+from statemachine.record import NO_DIGEST, Record
+from statemachine.table import BOOTABLE, GIVING_UP
 
-REQUESTS = (CODES["button-held"], CODES["recovery-on-command-line"], CODES["recovery-requested"])
+REQUESTS = (
+    CODES["button-held"], CODES["recovery-on-command-line"], CODES["recovery-requested"], CODES["update-requested"],
+)  # fmt: skip
+_REWRITE_FIRST = ("bad", "unknown", "good")
 
 
 class Evidence:
@@ -47,7 +51,10 @@ def decide(record: Record, evidence: Evidence) -> tuple[str, int]:
 
 def _uncounted(record: Record, evidence: Evidence) -> str:
     """Nothing may be tried uncounted; a confirmed OS may start when the last reset was a clean one."""
-    if record.state == "CONFIRMED" and record.attempts_left > 0 and evidence.reset_cause == "clean":
+    confirmed = record.state == "CONFIRMED" or (
+        record.state == "STAGED" and record.installed.digest == record.confirmed
+    )
+    if confirmed and record.attempts_left > 0 and evidence.reset_cause == "clean":
         return "uncounted_boot_allowed"
     return "journal_unwritable"
 
@@ -89,3 +96,29 @@ _JUDGEMENTS = {
     "kernel-mismatch": lambda _record: ("kernel_mismatched", CODES["kernel-mismatch"]),
     "checked": _judge_checked,
 }
+
+
+def give_way(record: Record, event: str) -> str:
+    """``event``, or ``other_slot_good`` where it would give the primary slot up and the other one ran well.
+
+    The caller keeps the event's reason.
+    """
+    if (record.state, event) in GIVING_UP and _other_is_good(record):
+        return "other_slot_good"
+    return event
+
+
+def _other_is_good(record: Record) -> bool:
+    other = record.other
+    if other is None or other.condition != "good" or other.image.digest == NO_DIGEST:
+        return False
+    return other.image.version >= record.floor and other.image.digest not in record.tried
+
+
+def slot_to_rewrite(record: Record) -> int:
+    """The number of the slot that recovery may give another image: the one whose loss costs least.
+
+    A bad one before an unknown one before a good one; between equals the primary one.
+    """
+    numbers = sorted(range(len(record.slots)), key=lambda number: number != record.primary)
+    return min(numbers, key=lambda number: _REWRITE_FIRST.index(record.slots[number].condition))

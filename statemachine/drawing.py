@@ -8,7 +8,7 @@ from __future__ import annotations
 from statemachine.bound import boots_max
 from statemachine.limits import BOOT_ATTEMPTS_DEFAULT, CYCLES_MAX
 from statemachine.reasons import REASONS
-from statemachine.table import ACTIONS, EFFECTS, EVENTS, STATES, TABLE
+from statemachine.table import ACTIONS, EFFECTS, EVENTS, GIVING_UP, STATES, TABLE
 
 _QUIET = ("resumed", "journal_unwritable")  # an edge from everywhere: in the table, not in the picture
 
@@ -22,7 +22,8 @@ def states_document() -> str:
         "",
         f"With {BOOT_ATTEMPTS_DEFAULT} boot attempts and at most {CYCLES_MAX} cycles a device whose OS never says that",
         f"it runs well rests in WAITING after at most **K = {boots_max()} boots**, whatever its journal held; a cut",
-        "adds one. `statemachine/bound.py` computes K from the table by walking every path.",
+        "adds one. `statemachine/bound.py` computes K from the table by walking every path, with two slots; a device",
+        "with one slot needs no more.",
         "",
         _diagram(),
         "## States",
@@ -41,6 +42,13 @@ def states_document() -> str:
             f"| {state} | {event} | {following} | {action} | {', '.join(effects) or '–'} |"
             for (state, event), (following, action, effects) in TABLE.items()
         ),
+        "",
+        "## Giving way",
+        "",
+        "Where the other slot is good, at or above the floor and not tried in vain, these become `other_slot_good`:",
+        "",
+        *(f"- {state}: {', '.join(f'`{event}`' for at, event in TABLE if (at, event) in GIVING_UP and at == state)}"
+          for state in STATES if any(at == state for at, _event in GIVING_UP)),
         "",
         *_words("Events", EVENTS),
         *_words("Actions", ACTIONS),

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from _struct import Struct
 
-from statemachine.limits import BOOT_ATTEMPTS_MAX, CYCLES_MAX, ROOT_BYTES_MAX, TEXT_BYTES_MAX, TRIED_IMAGES_MAX
+from statemachine.limits import (
+    BOOT_ATTEMPTS_MAX,
+    CYCLES_MAX,
+    ROOT_BYTES_MAX,
+    SLOTS_MAX,
+    TEXT_BYTES_MAX,
+    TRIED_IMAGES_MAX,
+)
 from statemachine.table import STATES
 
 TYPE_CHECKING = False
@@ -23,10 +30,11 @@ NO_DIGEST = bytes(DIGEST_BYTES)
 STATE_NAMES = tuple(STATES)
 KINDS = ("none", "immutable", "read-write")
 WATCHDOG_OWNERS = ("none", "systemd")
+CONDITIONS = ("unknown", "good", "bad")
 
 # format, state, reason, entered, requested, attempts left, cycles, boots, floor, clock floor, upper generation,
-# root version, frames written
-_FIXED = Struct("<BBHHBBBQQQIII")
+# root version, frames written, primary, booted, target slot
+_FIXED = Struct("<BBHHBBBQQQIIIBBB")
 # version, size in bytes, kind, watchdog owner
 _IMAGE = Struct("<QQBB")
 
@@ -79,21 +87,51 @@ class Image:
         return self.digest + fixed + texts
 
 
+NO_IMAGE = Image()
+
+
+class Slot:
+    """One slot: the image that it holds or should hold, and its condition.
+
+    ``good``: the OS of this image said from this slot that it runs well. ``bad``: it is being written, or it
+    is damaged, or its image failed; never booted before something else happened to it. ``unknown``: neither.
+    """
+
+    __slots__ = ("condition", "image")
+
+    def __init__(self, image: Image = NO_IMAGE, condition: str = "unknown") -> None:
+        self.image = image
+        self.condition = condition
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Slot) and (self.condition, self.image) == (other.condition, other.image)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Slot(version {self.image.version}, {self.condition})"
+
+    def encode(self) -> bytes:
+        return bytes((CONDITIONS.index(self.condition),)) + self.image.encode()
+
+
 class Record:
     """The device's whole memory. Immutable by habit: :meth:`but` makes the next one.
 
-    ``installed`` is what the slot holds or should hold, ``confirmed`` the last image whose OS said it
-    runs well, ``target`` an image whose installation is intended. ``entered`` is the reason (code) why
-    recovery works, ``reason`` the last one. ``tried`` are digests of manifests that failed here.
+    ``slots`` has one or two entries; ``primary`` is the number of the one that boots next, ``booted`` of the
+    one that took the last attempt (what runs while an OS runs). ``confirmed`` is the last image whose OS
+    said it runs well; ``target`` an image whose installation into ``target_slot`` is intended.
+    ``entered`` is the reason (code) why recovery works, ``reason`` the last one.
+    ``tried`` are digests of manifests that failed here.
     ``floor`` is the lowest version allowed; ``clock_floor`` seconds since 1970 by signed times only.
     ``root`` is the newest root metadata that was ever believed, ``root_digest`` its digest; nothing and
     zeroes where nothing but the image's own was.
     """
 
     __slots__ = (
-        "attempts_left", "boots", "clock_floor", "confirmed", "confirmed_version", "cycles", "entered", "floor",
-        "frames_written", "installed", "reason", "requested", "root", "root_digest", "root_version", "state",
-        "target", "tried", "upper_generation",
+        "attempts_left", "booted", "boots", "clock_floor", "confirmed", "confirmed_version", "cycles", "entered",
+        "floor", "frames_written", "primary", "reason", "requested", "root", "root_digest", "root_version", "slots",
+        "state", "target", "target_slot", "tried", "upper_generation",
     )  # fmt: skip
 
     def __init__(self, state: str = "JOURNAL_LOST", **fields: Any) -> None:
@@ -113,8 +151,11 @@ class Record:
         self.root: bytes = b""
         self.confirmed: bytes = NO_DIGEST
         self.confirmed_version: int = 0
-        self.installed: Image = Image()
-        self.target: Image = Image()
+        self.slots: tuple[Slot, ...] = (Slot(),)
+        self.primary: int = 0
+        self.booted: int = 0
+        self.target: Image = NO_IMAGE
+        self.target_slot: int = 0
         self.tried: tuple[bytes, ...] = ()
         for name, value in fields.items():
             setattr(self, name, value)
@@ -127,6 +168,29 @@ class Record:
         assert not fields, f"a record has no {sorted(fields)}"
         return following
 
+    @property
+    def installed(self) -> Image:
+        """The image of the primary slot."""
+        return self.slots[self.primary].image
+
+    @property
+    def other(self) -> Slot | None:
+        """The slot that is not the primary one; None on a device with one slot."""
+        return self.slots[1 - self.primary] if len(self.slots) > 1 else None
+
+    def with_slot(self, number: int, slot: Slot) -> Record:
+        """The same record with one slot changed."""
+        return self.but(slots=(*self.slots[:number], slot, *self.slots[number + 1 :]))
+
+    def with_condition(self, number: int, condition: str) -> Record:
+        """The same record with the condition of one slot changed."""
+        return self.with_slot(number, Slot(self.slots[number].image, condition))
+
+    def doubting(self, number: int) -> Record:
+        """The same record with one slot bad: it is about to be written. What the other slot held is gone then."""
+        image = self.installed if number == self.primary else NO_IMAGE
+        return self.with_slot(number, Slot(image, "bad"))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
@@ -136,7 +200,7 @@ class Record:
         fixed = _FIXED.pack(
             FORMAT, STATE_NAMES.index(self.state), self.reason, self.entered, self.requested, self.attempts_left,
             self.cycles, self.boots, self.floor, self.clock_floor, self.upper_generation, self.root_version,
-            self.frames_written,
+            self.frames_written, self.primary, self.booted, self.target_slot,
         )  # fmt: skip
         return b"".join(
             (
@@ -144,7 +208,8 @@ class Record:
                 self.root_digest,
                 self.confirmed,
                 self.confirmed_version.to_bytes(8, "little"),
-                self.installed.encode(),
+                bytes((len(self.slots),)),
+                *[slot.encode() for slot in self.slots],
                 self.target.encode(),
                 bytes((len(self.tried),)),
                 *self.tried,
@@ -167,11 +232,11 @@ def decode(body: bytes) -> Record | None:
 def _decode(reader: _Reader) -> Record:
     (
         form, state, reason, entered, requested, attempts_left, cycles, boots, floor, clock_floor, upper_generation,
-        root_version, frames_written,
+        root_version, frames_written, primary, booted, target_slot,
     ) = reader.fixed(_FIXED)  # fmt: skip
     if form != FORMAT or requested > 1 or attempts_left > BOOT_ATTEMPTS_MAX or cycles > CYCLES_MAX:
         raise ValueError
-    return Record(
+    record = Record(
         STATE_NAMES[state],
         reason=reason,
         entered=entered,
@@ -184,14 +249,32 @@ def _decode(reader: _Reader) -> Record:
         upper_generation=upper_generation,
         root_version=root_version,
         frames_written=frames_written,
+        primary=primary,
+        booted=booted,
+        target_slot=target_slot,
         root_digest=reader.take(DIGEST_BYTES),
         confirmed=reader.take(DIGEST_BYTES),
         confirmed_version=int.from_bytes(reader.take(8), "little"),
-        installed=_decode_image(reader),
+        slots=_decode_slots(reader),
         target=_decode_image(reader),
         tried=_decode_tried(reader),
         root=_decode_root(reader),
     )
+    if max(primary, booted, target_slot) >= len(record.slots):
+        raise ValueError
+    return record
+
+
+def _decode_slots(reader: _Reader) -> tuple[Slot, ...]:
+    count = reader.take(1)[0]
+    if not 1 <= count <= SLOTS_MAX:
+        raise ValueError
+    return tuple([_decode_slot(reader) for _ in range(count)])
+
+
+def _decode_slot(reader: _Reader) -> Slot:
+    condition = CONDITIONS[reader.take(1)[0]]
+    return Slot(_decode_image(reader), condition)
 
 
 def _decode_image(reader: _Reader) -> Image:

@@ -7,7 +7,7 @@ package (`recovery.engine`), and a test compares the two for every state and eve
 from __future__ import annotations
 
 from statemachine.limits import CYCLES_MAX, TRIED_IMAGES_MAX
-from statemachine.record import NO_DIGEST, Image, Record
+from statemachine.record import NO_DIGEST, NO_IMAGE, Record, Slot
 from statemachine.table import TABLE
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ def step(record: Record, event: str, attempts: int, **fields: object) -> tuple[R
 
 
 def _count_attempt(record: Record, _attempts: int) -> Record:
-    return record.but(attempts_left=max(0, record.attempts_left - 1))
+    return record.but(attempts_left=max(0, record.attempts_left - 1), booted=record.primary)
 
 
 def _restore_attempts(record: Record, attempts: int) -> Record:
@@ -53,6 +53,7 @@ def _clear_cycles(record: Record, _attempts: int) -> Record:
 
 def _confirm(record: Record, _attempts: int) -> Record:
     image = record.installed
+    record = record.with_condition(record.primary, "good")
     return record.but(confirmed=image.digest, confirmed_version=image.version, tried=(), entered=0)
 
 
@@ -76,11 +77,25 @@ def _forget_tried(record: Record, _attempts: int) -> Record:
 
 
 def _forget_target(record: Record, _attempts: int) -> Record:
-    return record.but(target=Image())
+    return record.but(target=NO_IMAGE, target_slot=0)
 
 
 def _adopt_target(record: Record, _attempts: int) -> Record:
-    return record if record.target.digest == NO_DIGEST else record.but(installed=record.target)
+    if record.target.digest == NO_DIGEST:
+        return record
+    return record.with_slot(record.target_slot, Slot(record.target)).but(primary=record.target_slot)
+
+
+def _doubt_target(record: Record, _attempts: int) -> Record:
+    return record.doubting(record.target_slot)
+
+
+def _mark_bad(record: Record, _attempts: int) -> Record:
+    return record.with_condition(record.primary, "bad")
+
+
+def _switch_slot(record: Record, _attempts: int) -> Record:
+    return record.but(primary=len(record.slots) - 1 - record.primary)
 
 
 _EFFECTS: dict[str, Callable[[Record, int], Record]] = {
@@ -95,4 +110,7 @@ _EFFECTS: dict[str, Callable[[Record, int], Record]] = {
     "forget-tried": _forget_tried,
     "forget-target": _forget_target,
     "adopt-target": _adopt_target,
+    "doubt-target": _doubt_target,
+    "mark-bad": _mark_bad,
+    "switch-slot": _switch_slot,
 }

@@ -14,8 +14,15 @@ it runs well (``marked_good``). So a hang, a panic and a user pulling the plug a
 
 * damaged frames are rewritten (REPAIRING), read back (VERIFYING), made current (ACTIVATING), tried (TRYING);
 * an intact image that ran well before is booted PRISTINE: the image is not the problem, its state may be;
-* an intact image that never ran well, or fails even pristine, gives way to another signed version at or
-  above the floor (REINSTALLING); where there is none, the device is WAITING with the reason on its faces.
+* an intact image that never ran well, or fails even pristine, and a slot that cannot be brought back, give
+  way to the other slot if that one ran well (FALLING_BACK: it is verified before it boots);
+* without such a slot, to another signed version at or above the floor (REINSTALLING); where there is none,
+  the device is WAITING with the reason on its faces.
+
+An update is made while the OS runs. With two slots it stays CONFIRMED while the other slot is written; one
+record makes that slot the primary one and the device TRYING. With one slot a whole bundle is brought to
+the disk first; STAGED is recorded, and recovery does the writing at the next start. Which rows give a slot
+up is listed in GIVING_UP; `decide.give_way` turns their events into ``other_slot_good``.
 
 Going round is bounded: every entry to TRYING or PRISTINE by recovery's own hand counts a *cycle*, and
 ``repairs_exhausted`` leads to WAITING. Only the OS (``marked_good``), a person (a button) or a source
@@ -74,6 +81,14 @@ STATES = {
         "Nothing that is here can make the device run; the reason is in the record.",
         "Looks again when a source appears, and by itself after a growing, capped delay.",
     ),
+    "STAGED": (
+        "The slot is untouched; a whole bundle that is to replace its image lies on the device.",
+        "Verifies the bundle and writes the slot, or goes back to the slot as it is.",
+    ),
+    "FALLING_BACK": (
+        "The primary slot was given up; the other one, which ran well, is the primary one now.",
+        "Verifies every frame and boots it.",
+    ),
 }
 
 BOOTABLE = ("CONFIRMED", "TRYING", "PRISTINE")
@@ -108,6 +123,12 @@ EVENTS = {
     "source_appeared": "A source that was not tried before is here.",
     "backoff_elapsed": "The waiting time is over.",
     "marked_good": "The OS said that it runs well.",
+    "other_slot_good": "The primary slot would be given up, and the other one ran well.",
+    "update_started": "The OS is about to write another image to the other slot.",
+    "update_installed": "The other slot is written, read back, and described by its headers.",
+    "update_staged": "A whole bundle to replace the slot's image lies on the device, verified.",
+    "replacement_verified": "The bundle that is to replace the slot's image verifies.",
+    "rolled_back": "A person chose the other slot, and it verifies; or took back what was staged.",
 }
 
 # --- actions: what recovery does next -------------------------------------------------------------------
@@ -117,6 +138,7 @@ ACTIONS = {
     "boot_pristine": "Mount the slot with a temporary overlay, hand over to the OS.",
     "verify": "Compare every frame of the slot with its signed frame table.",
     "repair": "Rewrite the frames that do not verify, from a source of the same image.",
+    "prepare": "Verify the whole bundle that is to replace the slot's image.",
     "reinstall": "Write another image, frame by frame, those that are already there excepted.",
     "read_back": "Read the whole slot past every cache and compare.",
     "activate": "Write both copies of the slot's signed header.",
@@ -128,37 +150,51 @@ ACTIONS = {
 # --- effects: how the record changes -------------------------------------------------------------------
 
 EFFECTS = {
-    "count-attempt": "One attempt less.",
+    "count-attempt": "One attempt less for the primary slot, which is the booted one now.",
     "restore-attempts": "All attempts again.",
     "count-cycle": "One cycle more.",
     "clear-cycles": "No cycles counted, the request is answered.",
-    "confirm": "The slot's image is the confirmed one; nothing is counted as tried.",
+    "confirm": "The slot is good, its image is the confirmed one; nothing is counted as tried.",
     "remember-why": "The event's reason is why recovery works now.",
     "fresh-upper": "The next boot starts with an empty system state; the old one is kept aside.",
     "remember-tried": "The slot's image is not to be installed again until something changes.",
     "forget-tried": "Every image may be tried again.",
     "forget-target": "No installation is intended any more.",
-    "adopt-target": "The image that was being installed is the slot's image.",
+    "adopt-target": "The image that was being installed is its slot's image, and that slot is the primary one.",
+    "doubt-target": "The slot that the target goes to is bad from now on; the other slot's image is forgotten.",
+    "mark-bad": "The primary slot is bad.",
+    "switch-slot": "The other slot is the primary one.",
 }
 
 _ALL = tuple(STATES)
 _GOOD = ("confirm", "restore-attempts", "clear-cycles")
 _GIVE_UP = ("remember-why", "remember-tried")
 _TRY = ("count-cycle", "restore-attempts", "count-attempt")
+_CHOSEN = ("forget-target", "forget-tried", "restore-attempts", "clear-cycles")
+_LOOK = ("remember-why", "forget-target")
 
 ROWS = (
     # the ordinary boot
     ("CONFIRMED", "started", "CONFIRMED", "boot", ("count-attempt",)),
     ("TRYING", "started", "TRYING", "boot", ("count-attempt",)),
     ("PRISTINE", "started", "PRISTINE", "boot_pristine", ("count-attempt",)),
-    ("CONFIRMED", "uncounted_boot_allowed", "CONFIRMED", "boot", ()),
+    (("CONFIRMED", "STAGED"), "uncounted_boot_allowed", "CONFIRMED", "boot", ()),
     # the OS says that it runs well
     (("CONFIRMED", "TRYING"), "marked_good", "CONFIRMED", "none", _GOOD),
     ("PRISTINE", "marked_good", "CONFIRMED", "none", (*_GOOD, "fresh-upper")),
+    # the OS installs another image, or a person chooses the other slot; the next start boots it
+    ("CONFIRMED", "update_started", "CONFIRMED", "none", ("doubt-target",)),
+    ("CONFIRMED", "update_installed", "TRYING", "none", ("adopt-target", *_CHOSEN)),
+    ((*BOOTABLE, "STAGED"), "update_staged", "STAGED", "none", ("forget-tried",)),
+    (BOOTABLE, "rolled_back", "TRYING", "none", ("switch-slot", *_CHOSEN)),
+    ("STAGED", "rolled_back", "TRYING", "none", _CHOSEN),
+    # one slot: nothing is written before the whole replacement verifies
+    ("STAGED", "replacement_verified", "REINSTALLING", "reinstall", ("doubt-target", "clear-cycles")),
+    ("STAGED", "source_missing", "SUSPECT", "verify", ("forget-target",)),
     # into recovery: first a look, always
-    (("CONFIRMED", "TRYING"), "attempts_exhausted", "SUSPECT", "verify", ("remember-why",)),
-    (("CONFIRMED", "TRYING"), "boot_failed", "SUSPECT", "verify", ("remember-why",)),
-    (BOOTABLE, "recovery_requested", "SUSPECT", "verify", ("remember-why",)),
+    (("CONFIRMED", "TRYING"), "attempts_exhausted", "SUSPECT", "verify", _LOOK),
+    (("CONFIRMED", "TRYING"), "boot_failed", "SUSPECT", "verify", _LOOK),
+    (BOOTABLE, "recovery_requested", "SUSPECT", "verify", _LOOK),
     ("PRISTINE", ("attempts_exhausted", "boot_failed"), "REINSTALLING", "reinstall", _GIVE_UP),
     # what the look finds
     ("SUSPECT", "verified_on_request", "CONFIRMED", "boot", ("count-attempt",)),
@@ -168,10 +204,20 @@ ROWS = (
     ("SUSPECT", "filesystem_checked", "TRYING", "boot", _TRY),
     ("SUSPECT", "filesystem_failing", "WAITING", "rest", ()),
     ("SUSPECT", "frames_damaged", "REPAIRING", "repair", ()),
-    ("SUSPECT", ("slot_unreadable", "kernel_mismatched"), "REINSTALLING", "reinstall", ()),
+    ("SUSPECT", "slot_unreadable", "REINSTALLING", "reinstall", ("mark-bad",)),
+    ("SUSPECT", "kernel_mismatched", "REINSTALLING", "reinstall", ()),
+    # the other slot ran well
+    (
+        ("SUSPECT", "PRISTINE", "REPAIRING", "REINSTALLING", "VERIFYING", "ACTIVATING"), "other_slot_good",
+        "FALLING_BACK", "verify", (*_GIVE_UP, "mark-bad", "switch-slot", "forget-target"),
+    ),
+    ("FALLING_BACK", "slot_verified", "ACTIVATING", "activate", ()),
+    ("FALLING_BACK", "frames_damaged", "REPAIRING", "repair", ()),
+    ("FALLING_BACK", "slot_unreadable", "REINSTALLING", "reinstall", ("mark-bad",)),
+    ("FALLING_BACK", "kernel_mismatched", "REINSTALLING", "reinstall", ()),
     # bringing the content back
     ("REPAIRING", "frames_rewritten", "VERIFYING", "read_back", ()),
-    ("REPAIRING", "source_missing", "REINSTALLING", "reinstall", ()),
+    ("REPAIRING", "source_missing", "REINSTALLING", "reinstall", ("mark-bad",)),
     ("REINSTALLING", "image_written", "VERIFYING", "read_back", ()),
     ("REINSTALLING", "source_missing", "WAITING", "rest", ("forget-target",)),
     (("REPAIRING", "REINSTALLING", "ACTIVATING"), "write_failed", "WAITING", "rest", ()),
@@ -184,10 +230,10 @@ ROWS = (
     ("JOURNAL_LOST", "frames_damaged", "REPAIRING", "repair", ()),
     ("JOURNAL_LOST", ("slot_unreadable", "kernel_mismatched"), "REINSTALLING", "reinstall", ()),
     # rest
-    (("SUSPECT", "VERIFYING"), "repairs_exhausted", "WAITING", "rest", ("remember-tried",)),
-    (("WAITING", "BLANK"), "source_appeared", "SUSPECT", "verify", ("remember-why", "clear-cycles")),
-    ("WAITING", "backoff_elapsed", "SUSPECT", "verify", ("remember-why",)),
-    ("WAITING", "recovery_requested", "SUSPECT", "verify", ("remember-why", "clear-cycles", "forget-tried")),
+    (("SUSPECT", "VERIFYING", "FALLING_BACK"), "repairs_exhausted", "WAITING", "rest", ("remember-tried",)),
+    (("WAITING", "BLANK"), "source_appeared", "SUSPECT", "verify", (*_LOOK, "clear-cycles")),
+    ("WAITING", "backoff_elapsed", "SUSPECT", "verify", _LOOK),
+    ("WAITING", "recovery_requested", "SUSPECT", "verify", (*_LOOK, "clear-cycles", "forget-tried")),
     ("WAITING", "resumed", "WAITING", "rest", ()),
     ("BLANK", "resumed", "BLANK", "rest", ()),
     # after a cut: the same again
@@ -197,6 +243,8 @@ ROWS = (
     ("VERIFYING", "resumed", "VERIFYING", "read_back", ()),
     ("ACTIVATING", "resumed", "ACTIVATING", "activate", ()),
     ("JOURNAL_LOST", "resumed", "JOURNAL_LOST", "rebuild", ()),
+    ("STAGED", "resumed", "STAGED", "prepare", ()),
+    ("FALLING_BACK", "resumed", "FALLING_BACK", "verify", ()),
     (NOT_IN_THIS_IMAGE, "resumed", "SUSPECT", "verify", ()),
     # the journal takes no writes: nothing may be tried uncounted
     (_ALL, "journal_unwritable", "WAITING", "rest", ()),
@@ -209,3 +257,14 @@ TABLE: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     for state in ((states,) if isinstance(states, str) else states)
     for event in ((events,) if isinstance(events, str) else events)
 }
+
+# Where a slot is given up: the rows of the table that are not taken if the other slot ran well.
+GIVING_UP: frozenset[tuple[str, str]] = frozenset((
+    *(("SUSPECT", event) for event in (
+        "verified_never_good", "slot_unreadable", "kernel_mismatched", "repairs_exhausted", "filesystem_failing",
+    )),
+    *(("PRISTINE", event) for event in ("attempts_exhausted", "boot_failed")),
+    *((state, event) for state in ("REPAIRING", "REINSTALLING") for event in ("source_missing", "write_failed")),
+    *(("VERIFYING", event) for event in ("frames_damaged", "slot_unreadable", "repairs_exhausted")),
+    ("ACTIVATING", "write_failed"),
+))  # fmt: skip

@@ -60,7 +60,8 @@ def is_name(value: object) -> bool:
 
 
 def is_path(value: object) -> bool:
-    return is_text(value) and str(value).isascii() and str(value)[0] == "/" and ".." not in str(value).split("/")
+    text = str(value)
+    return is_text(value) and text.isascii() and len(text) <= 96 and text[0] == "/" and ".." not in text.split("/")
 
 
 def is_hex(value: object) -> bool:
@@ -91,7 +92,7 @@ MANIFEST: Fields = TIMES | {
     "compatible": is_name,
     "version": is_integer(0, 2**64 - 1),
     "version-name": is_text,
-    "kernel-release": is_name,
+    "kernel-release": lambda value: is_name(value) and len(str(value)) <= 96,
     "images": lambda value: isinstance(value, list) and 1 <= len(value) <= 16,
 }
 ROOT: Fields = TIMES | {

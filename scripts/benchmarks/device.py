@@ -98,6 +98,7 @@ def _install(device: BenchDevice, root: Path, release: str) -> None:
     from payload.create import BundleInput, ImageInput, create
     from payload.signing_key import load_signing_key
     from recovery.workshop import image_of
+    from statemachine.record import Slot
 
     made = BundleInput(DEVICE.compatible, VERSION, "first line", release, (ImageInput(root, "squashfs"),))
     bundle = device.folder / "root.ubk"
@@ -105,5 +106,5 @@ def _install(device: BenchDevice, root: Path, release: str) -> None:
     device.disk.write_payload(bundle)
     manifest, _report = device.disk.write_slot(bundle, bytes.fromhex(device.config["keyring"]["root"]))
     journal = device.disk.journal(device.config)
-    journal.persist(journal.record.but(state="TRYING", installed=image_of(manifest), floor=VERSION))
+    journal.persist(journal.record.but(state="TRYING", slots=(Slot(image_of(manifest)),), floor=VERSION))
     device.confirm(device.disk)

@@ -91,12 +91,14 @@ class Kit:
         """Install ``bundle`` into the slot: signed, verified, and not confirmed."""
         from recovery.workshop import image_of
         from statemachine.reasons import CODES
+        from statemachine.record import Slot
 
         manifest, _report = disk.write_slot(bundle, self.root_key)
         journal = disk.journal(self.config)
         attempts = self.config["boot_attempts"]
         lost = journal.record.state == "JOURNAL_LOST"
-        record = journal.record.but(state="TRYING", attempts_left=attempts, installed=image_of(manifest))
+        record = journal.record.but(state="TRYING", attempts_left=attempts)
+        record = record.with_slot(record.primary, Slot(image_of(manifest)))
         journal.persist(record.but(reason=CODES["installed"], entered=0 if lost else record.entered))
         return manifest
 
@@ -114,12 +116,21 @@ class Kit:
         return replace(options, **changes)
 
 
-def make_kit(folder: Path, system: str = "tiny", device: Device = DEVICE, say: Callable[[str], None] = print) -> Kit:
-    """Make everything that does not depend on a version of the operating system."""
+def make_kit(
+    folder: Path,
+    system: str = "tiny",
+    device: Device = DEVICE,
+    say: Callable[[str], None] = print,
+    layout: Layout | None = None,
+) -> Kit:
+    """Make everything that does not depend on a version of the operating system.
+
+    ``layout`` is another one than the system's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "signing.key").exists():
         generate_key(folder / "signing.key", folder / "root.pub")
-    layout = LAYOUTS[system]
+    layout = layout or LAYOUTS[system]
     (folder / "device.toml").write_text(device_toml(layout, device))
     say("recovery image: building")
     with Progress() as progress:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 MIB = 1 << 20
 SMALL_BYTES = MIB  # a copy of the journal, a copy of the slot's header, the room of a partition table
-PARTITIONED = ("payload", "slot", "data")
+PARTITIONED = ("payload", "slot", "data", "other", "spare")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,10 @@ class Extent:
 
 @dataclass(frozen=True)
 class Layout:
-    """A disk of ``size`` bytes. Names: journal-0 … journal-2, header-0, header-1, payload, slot, data."""
+    """A disk of ``size`` bytes. Names: journal-0 … journal-2, header-0, header-1, payload, slot, data.
+
+    With a second slot also other, other-header-0, other-header-1; with a second place for bundles also spare.
+    """
 
     size: int
     extents: dict[str, Extent]
@@ -35,7 +38,9 @@ class Layout:
         return self.extents[name]
 
 
-def plan(*, slot_bytes: int, payload_bytes: int, data_bytes: int) -> Layout:
+def plan(
+    *, slot_bytes: int, payload_bytes: int, data_bytes: int, two_slots: bool = False, spare: bool = False
+) -> Layout:
     """The layout for these sizes, which are rounded up to whole MiB."""
     wanted = {
         "journal-0": SMALL_BYTES,
@@ -47,6 +52,10 @@ def plan(*, slot_bytes: int, payload_bytes: int, data_bytes: int) -> Layout:
         "data": data_bytes,
         "journal-2": SMALL_BYTES,
     }
+    if two_slots:
+        wanted |= {"other-header-0": SMALL_BYTES, "other": slot_bytes, "other-header-1": SMALL_BYTES}
+    if spare:
+        wanted |= {"spare": payload_bytes}
     extents = {}
     offset = SMALL_BYTES
     for name, size in wanted.items():
@@ -58,12 +67,14 @@ def plan(*, slot_bytes: int, payload_bytes: int, data_bytes: int) -> Layout:
 # The real OS: room for its uncompressed ext4 form. The tiny OS: a disk of 64 MiB in all.
 DEBIAN = plan(slot_bytes=160 * MIB, payload_bytes=96 * MIB, data_bytes=256 * MIB)
 TINY = plan(slot_bytes=20 * MIB, payload_bytes=12 * MIB, data_bytes=25 * MIB)
+TINY_TWO_SLOTS = plan(slot_bytes=20 * MIB, payload_bytes=12 * MIB, data_bytes=25 * MIB, two_slots=True, spare=True)
+TINY_SPARE = plan(slot_bytes=20 * MIB, payload_bytes=12 * MIB, data_bytes=25 * MIB, spare=True)
 
 
 def sfdisk_script(layout: Layout) -> str:
     """The partition table as ``sfdisk`` reads it; ids are fixed, so that equal disks are equal bytes."""
     lines = ["label: gpt", "label-id: 756E6272-6963-4B00-8000-000000000000", "unit: sectors"]
-    for number, name in enumerate(PARTITIONED, 1):
+    for number, name in enumerate([name for name in PARTITIONED if name in layout.extents], 1):
         extent = layout[name]
         lines.append(
             f"start={extent.offset // 512}, size={extent.size // 512}, name={name}, "
@@ -103,7 +114,9 @@ NETWORK_PACKAGES = ("dhcpcd-base",)
 def device_toml(layout: Layout, device: Device = Device()) -> str:
     """The text of the device's configuration for ``unbrick build``."""
     journal = "\n".join(f"  {layout[f'journal-{copy}'].toml()}," for copy in range(3))
-    headers = "\n".join(f"  {layout[f'header-{copy}'].toml()}," for copy in range(2))
+    names = [("slot", "header"), ("other", "other-header")]
+    slots = [pair for pair in names if pair[0] in layout.extents]
+    spare = f"\nspare = {layout['spare'].toml()}" if "spare" in layout.extents else ""
     return f"""\
 compatible = "{device.compatible}"
 boot-attempts = {device.boot_attempts}
@@ -117,14 +130,9 @@ regions = [
 ]
 
 [payload]
-region = {layout["payload"].toml()}
+region = {layout["payload"].toml()}{spare}
 
-[slot.rootfs.0]
-region = {layout["slot"].toml()}
-headers = [
-{headers}
-]
-
+{"".join(_slot(layout, number, *pair) for number, pair in enumerate(slots))}
 [data]
 region = {layout["data"].toml()}
 
@@ -158,6 +166,17 @@ include = ["/usr/sbin/e2fsck"]
 [image]
 size-max-bytes = {device.size_max_bytes}
 compression = "zstd"
+"""
+
+
+def _slot(layout: Layout, number: int, name: str, header: str) -> str:
+    headers = "\n".join(f"  {layout[f'{header}-{copy}'].toml()}," for copy in range(2))
+    return f"""\
+[slot.rootfs.{number}]
+region = {layout[name].toml()}
+headers = [
+{headers}
+]
 """
 
 

@@ -23,7 +23,8 @@ class Connected(Device):
     """A device on the emulator's net, told by its boot loader where bundles are."""
 
     def __init__(self, kit: Kit, bundle: Path, machine: MachineFactory, folder: Path) -> None:
-        super().__init__(kit, kit.disk(folder / "device.img", bundle), machine)
+        small = kit.bundle(1)  # the large one has no room in the payload region
+        super().__init__(kit, kit.disk(folder / "device.img", bundle, payload=small), machine)
         self.bundle = bundle
         self.intact = self.digests("slot")
 

@@ -25,7 +25,8 @@ DAY, NOON = 86_400, 1_800_000_000
 ODD_VALUES: tuple[Any, ...] = (
     0, 1, -1, 7, True, None, 1.0, 1e400, 4096, 4097, 12_288, 4 << 20, (4 << 20) + 4096, 2**31, 2**32 - 1, 2**32, 2**50,
     2**50 + 4096, 2**64 - 1, 2**64, 253_402_300_799, 253_402_300_800, NOON, "", " ", "a b", "a\tb", "x" * 128,
-    "x" * 129, "é", "\x7f", "\u200b", "\ud800", "none", "systemd", "immutable", "read-write", "ext4", "btrfs", "/",
+    "x" * 129, "x" * 96, "x" * 97, "/" + "x" * 95, "/" + "x" * 96,
+    "é", "\x7f", "\u200b", "\ud800", "none", "systemd", "immutable", "read-write", "ext4", "btrfs", "/",
     "//", "/a..b/c", "/a/../b", "/..", "a/b", "/a b", "/é",
     "/" + "[" * 50, "{" * 70, "a\u2028b", "a\u00a0b",
     COMPATIBLE, KERNEL, "0" * 64, "A" * 64, "g" * 64, "0" * 63, [], [[]], {}, [{}],
@@ -185,15 +186,16 @@ def make_device(chance: random.Random, draft: Draft) -> Callable[[], Device]:
 
 
 def odd_fields(chance: random.Random, values: dict[str, Any]) -> None:
-    """A value that is odd, a key too few or one too many."""
+    """A value that is odd, most often one of the right type, a key too few or one too many."""
     name = chance.choice(sorted(values))
+    alike = tuple(value for value in ODD_VALUES if type(value) is type(values[name]))
     change = chance.randrange(6)
     if change == 0:
         del values[name]
     elif change == 1:
         values[chance.choice(("x", name + "s"))] = chance.choice(ODD_VALUES)
     else:
-        values[name] = chance.choice(ODD_VALUES)
+        values[name] = chance.choice(alike if alike and change > 2 else ODD_VALUES)
 
 
 def wrong_manifest(chance: random.Random, draft: Draft) -> None:

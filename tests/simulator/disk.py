@@ -166,7 +166,7 @@ class Disk:
         self.pending = []
         self.cache.clear()
 
-    def leave_in_doubt(self, offset: int, data: bytes) -> None:
+    def leave_doubtful(self, offset: int, data: bytes) -> None:
         """A write failed: some of it may be there."""
         self.doubtful.append(to_sectors(offset, data))
 
@@ -359,7 +359,7 @@ class Storage:
         if operation.kind == "flush":
             disk.fail_pending()
         elif operation.kind == "write" and number == errno.EIO:
-            disk.leave_in_doubt(operation.offset, data)
+            disk.leave_doubtful(operation.offset, data)
         raise OSError(number, f"simulated failure of operation {len(self.trace) - 1}: {operation}")
 
     def _with(self, delta: dict[tuple[int, int], bytes], faults: Iterable[Fault]) -> Storage:

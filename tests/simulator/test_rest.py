@@ -12,10 +12,10 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from statemachine import bound
-from statemachine.decide import REQUESTS, Evidence, decide
+from statemachine.decide import REQUESTS, Evidence, decide, give_way
 from statemachine.limits import BOOT_ATTEMPTS_DEFAULT, BOOT_ATTEMPTS_MAX, CYCLES_MAX
 from statemachine.reasons import CODES
-from statemachine.record import STATE_NAMES, Image, Record, decode
+from statemachine.record import CONDITIONS, STATE_NAMES, Image, Record, Slot, decode
 from statemachine.step import step
 from statemachine.store import JournalUnwritable, Store
 from tests.simulator.journals import IDENTITY, MemoryRegion, random_journal
@@ -37,10 +37,19 @@ def random_record(chance: random.Random) -> bytes:
         entered=chance.choice((0, *REQUESTS, *CODES.values())),
         requested=chance.random() < 0.2,
         confirmed=chance.choice(digests),
-        installed=Image(chance.choice(digests), kind=chance.choice(("none", "immutable", "read-write"))),
+        slots=tuple(random_slot(chance, digests) for _ in range(chance.choice((1, 2)))),
         tried=tuple(chance.choices(digests, k=chance.randrange(4))),
     )
+    if len(record.slots) == 2:
+        record = record.but(primary=chance.randrange(2), booted=chance.randrange(2), target_slot=chance.randrange(2))
+    if chance.random() < 0.2:
+        record = record.but(target=random_slot(chance, digests).image)
     return record.encode()
+
+
+def random_slot(chance: random.Random, digests: list[bytes]) -> Slot:
+    image = Image(chance.choice(digests), kind=chance.choice(("none", "immutable", "read-write")))
+    return Slot(image, chance.choice(CONDITIONS))
 
 
 def opened(seed: int, slots: int) -> tuple[Store, Record, str]:
@@ -100,14 +109,15 @@ def live_one_boot(regions: list[MemoryRegion], chance: random.Random) -> str:
     record = bounded((decode(body) if body is not None else None) or Record("JOURNAL_LOST"))
     requested_by = chance.choice((0, 0, REQUESTS[0])) if record.state != "WAITING" else 0
     event, reason = decide(record.but(requested=False), Evidence(requested_by=requested_by))
+    fields: dict[str, object] = {}
     try:
         while True:
-            following, action = step(record, event, BOOT_ATTEMPTS_DEFAULT, reason=reason)
+            following, action = step(record, give_way(record, event), BOOT_ATTEMPTS_DEFAULT, reason=reason, **fields)
             store.append(following.encode())
             record = following
             if action in ("boot", "boot_pristine", "rest"):
                 return action
-            event, reason = chance.choice(list(bound._endings(record, action)))
+            event, reason, fields = chance.choice(list(bound.endings(record, action)))
     except JournalUnwritable:  # its numbers are used up: nothing may be tried uncounted
         event, reason = decide(record, Evidence(journal_writable=False, reset_cause="unknown"))
         return step(record, event, BOOT_ATTEMPTS_DEFAULT, reason=reason)[1]

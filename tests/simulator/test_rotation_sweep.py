@@ -27,7 +27,7 @@ from recovery.device_journal import DeviceJournal
 from recovery.keyring import Keyring
 from recovery.workshop import Workshop, image_of
 from statemachine.decide import Evidence, decide
-from statemachine.record import Record
+from statemachine.record import Record, Slot
 from statemachine.region import Region
 from statemachine.step import step
 from statemachine.store import JournalUnwritable
@@ -109,7 +109,9 @@ class World:
             manifest = Keyring(CONFIG, Record()).believe(self.old)
             journal = DeviceJournal(CONFIG, "disk")
             image = image_of(manifest)
-            journal.persist(Record("CONFIRMED", installed=image, confirmed=image.digest, floor=5, attempts_left=0))
+            journal.persist(
+                Record("CONFIRMED", slots=(Slot(image, "good"),), confirmed=image.digest, floor=5, attempts_left=0)
+            )
         return storage.restarted()
 
 

@@ -65,6 +65,15 @@ def test_an_unknown_key_names_file_line_key_and_the_close_match() -> None:
         ("  {offset = 1074790400, size = 1048576},\n", "", "journal.regions", "must have 3 entries, has 2"),
         ("[slot.rootfs.0]", "[slot.ROOTFS.0]", "slot.ROOTFS", "a name has"),
         ("[disk]", "[[disk]]", "disk", "must be a table, not a list"),
+        ("[slot.rootfs.0]", "[slot.rootfs.1]", "slot.rootfs.1", "numbered from 0 to 1"),
+        ("[slot.rootfs.0]", "[slot.boot.0]", "slot", "has no rootfs"),
+        ("[slot.rootfs.0]", "in-place = 1\n[slot.rootfs.0]", "payload.in-place", "must be true or false"),
+        (
+            "[slot.rootfs.0]",
+            "spare = {offset = 2097152, size = 4096}\n[slot.rootfs.0]",
+            "payload.spare",
+            "inside payload.region",
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named(before: str, after: str, key: str, says: str) -> None:

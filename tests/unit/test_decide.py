@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 
 from statemachine.bound import EndlessRebootError, boots_max, every_record
-from statemachine.decide import Evidence, decide, judge
+from statemachine.decide import Evidence, decide, give_way, judge, slot_to_rewrite
 from statemachine.drawing import reasons_document, states_document
 from statemachine.limits import CYCLES_MAX
 from statemachine.reasons import CODES, REASONS, label
-from statemachine.record import Image, Record
-from statemachine.table import STATES, TABLE
+from statemachine.record import Image, Record, Slot
+from statemachine.table import GIVING_UP, STATES, TABLE
 
 DOCUMENTS = Path(__file__).parents[2] / "docs"
 IMAGE = Image(b"i" * 32, 5, 4096, "immutable")
-CONFIRMED = Record("CONFIRMED", attempts_left=2, installed=IMAGE, confirmed=IMAGE.digest)
+OLDER = Image(b"o" * 32, 4, 4096, "immutable")
+CONFIRMED = Record("CONFIRMED", attempts_left=2, slots=(Slot(IMAGE, "good"),), confirmed=IMAGE.digest)
+TWO = Record("SUSPECT", slots=(Slot(IMAGE), Slot(OLDER, "good")), confirmed=OLDER.digest, floor=4)
 
 
 def test_an_ordinary_boot_starts() -> None:
@@ -57,10 +59,53 @@ def test_without_a_journal_only_a_confirmed_os_after_a_clean_reset_starts() -> N
     for state in STATES:
         for cause in ("clean", "watchdog", "panic", "unknown"):
             event, reason = decide(CONFIRMED.but(state=state), Evidence(journal_writable=False, reset_cause=cause))
-            allowed = state == "CONFIRMED" and cause == "clean"
+            allowed = state in ("CONFIRMED", "STAGED") and cause == "clean"
             assert event == ("uncounted_boot_allowed" if allowed else "journal_unwritable")
             assert reason == CODES["journal-unwritable"]
             assert (state, event) in TABLE
+
+
+@pytest.mark.fault("S11")
+def test_without_a_journal_an_os_on_trial_is_not_started_from_staged_either() -> None:
+    record = CONFIRMED.but(state="STAGED", confirmed=bytes(32))
+    assert decide(record, Evidence(journal_writable=False))[0] == "journal_unwritable"
+
+
+@pytest.mark.requirement("D4", "M7")
+@pytest.mark.parametrize(("state", "event"), sorted(GIVING_UP))
+def test_a_slot_gives_way_to_one_that_ran_well(state: str, event: str) -> None:
+    record = TWO.but(state=state)
+    assert give_way(record, event) == "other_slot_good"
+    assert give_way(record.but(floor=5), event) == event, "below the floor"
+    assert give_way(record.but(tried=(OLDER.digest,)), event) == event, "it failed as well"
+    for condition in ("unknown", "bad"):
+        assert give_way(record.with_condition(1, condition), event) == event
+    assert give_way(record.but(slots=record.slots[:1]), event) == event, "there is one slot"
+    assert give_way(record.with_slot(1, Slot(Image(version=5), "good")), event) == event, "it holds nothing"
+
+
+def test_nothing_else_gives_way() -> None:
+    for state, event in set(TABLE) - GIVING_UP:
+        assert give_way(TWO.but(state=state), event) == event
+
+
+@pytest.mark.requirement("M6")
+def test_the_slot_whose_loss_costs_least_is_rewritten() -> None:
+    chosen = {
+        ("good", "unknown"): 1,
+        ("good", "bad"): 1,
+        ("unknown", "unknown"): 0,
+        ("unknown", "bad"): 1,
+        ("bad", "bad"): 0,
+        ("bad", "unknown"): 0,
+        ("good", "good"): 0,
+        ("good",): 0,
+    }
+    for conditions, number in chosen.items():
+        slots = tuple(Slot(IMAGE, condition) for condition in conditions)
+        assert slot_to_rewrite(Record(slots=slots)) == number
+        if len(slots) == 2:
+            assert slot_to_rewrite(Record(slots=slots[::-1], primary=1)) == 1 - number
 
 
 def test_an_intact_slot_boots_on_request_and_goes_pristine_when_it_fails() -> None:
@@ -84,6 +129,7 @@ def test_cycles_end_but_a_finished_repair_is_not_thrown_away() -> None:
 def test_every_judgement_has_a_row_wherever_it_can_be_reached() -> None:
     outcomes = {
         "SUSPECT": ("intact", "damaged", "unreadable", "kernel-mismatch", "checked"),
+        "FALLING_BACK": ("intact", "damaged", "unreadable", "kernel-mismatch", "checked"),
         "VERIFYING": ("intact", "damaged", "unreadable"),
         "JOURNAL_LOST": ("intact", "damaged", "unreadable", "kernel-mismatch"),
     }
@@ -95,7 +141,8 @@ def test_every_judgement_has_a_row_wherever_it_can_be_reached() -> None:
 @pytest.mark.requirement("M20")
 @pytest.mark.fault("H4")
 def test_an_os_that_never_runs_well_comes_to_rest_within_k_boots() -> None:
-    assert boots_max(attempts=3) == 19
+    assert boots_max(attempts=3, slots=1) == 19
+    assert boots_max(attempts=3, slots=2) == 19
 
 
 @pytest.mark.fault("H4")

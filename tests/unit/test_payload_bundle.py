@@ -215,6 +215,8 @@ def test_the_manifest_survives_the_round_trip(sample: Sample) -> None:
         (b'"images":[', b'"images":[],"image":['),
         (b'"/sbin/init"', b'"sbin/init"'),
         (b'"/sbin/init"', b'"/sbin/../init"'),
+        (b'"/sbin/init"', b'"/' + b"x" * 96 + b'"'),
+        (b'"6.1.0-44-amd64"', b'"' + b"6" * 97 + b'"'),
         (b'"squashfs"', b'"btrfs"'),
         (b'"squashfs"', b'["squashfs"]'),
         (b'"immutable"', b"null"),

@@ -16,7 +16,7 @@ from recovery import actions
 from recovery.network import Network
 from recovery.workshop import Workshop, image_of
 from statemachine.reasons import CODES
-from statemachine.record import Record
+from statemachine.record import Record, Slot
 from tests.unit.payload_samples import COMPATIBLE, FRAME, ROOT, BytesReader, make
 from tests.unit.test_recovery_network import LoopbackLink, config
 from tests.unit.web_server import Answer, Breaks, StaticFile, WebServer
@@ -67,7 +67,7 @@ class Bench:
         self.workshop.recall(self.record)
         found = self.workshop.remote_candidates(self.record)
         try:
-            return actions._write(self.workshop, self.record, found, "image_written", CODES["installed"])
+            return actions._write(self.workshop, self.record, 0, found, "image_written")
         finally:
             self.workshop.note_received(found)
             self.workshop.close(found)
@@ -186,12 +186,12 @@ def test_a_slot_for_another_kernel_is_not_given_up_for_a_promise(tmp_path: Path,
     installed = Sample(tmp_path, 2, "6.6.6")
     with WebServer(StaticFile(sample.content[:-FRAME] + bytes(FRAME))) as server:
         bench = Bench(tmp_path, server.url)
-        bench.record = bench.record.but(installed=image_of(installed.manifest), reason=CODES["kernel-mismatch"])
+        bench.record = bench.record.but(slots=(Slot(image_of(installed.manifest)),), reason=CODES["kernel-mismatch"])
         image = installed.manifest.image("rootfs")
-        slot, headers = bench.workshop.slot, bench.workshop.headers
+        slot, headers = bench.workshop.slots[0].region, bench.workshop.slots[0].headers
         install.install(slot, headers, installed.reader, installed.header, image, target_broken=True)
         assert bench.reinstall()[0] == "source_missing"
         assert bench.slot() == installed.plain, "the server lacked one frame: none was written"
-        bench.workshop.slot.write(0, bytes(FRAME))
+        bench.workshop.slots[0].region.write(0, bytes(FRAME))
         assert bench.reinstall()[0] == "source_missing"
         assert bench.slot()[: 10 * FRAME] == sample.plain[: 10 * FRAME], "what is broken anyway is streamed into"

@@ -78,8 +78,9 @@ def test_without_a_link_there_is_a_reason_and_the_next_look_starts_anew(refusal:
     assert place.is_due()
     assert place.look() == []
     assert told.reasons == [place.reason] == [CODES[refusal.reason]]
-    assert loopback.downs == 1, "a wrong lease may be why: it is not kept"
     assert not place.is_due()
+    place.look()
+    assert loopback.downs == 1, "a wrong lease may be why: it is not kept"
 
 
 @pytest.mark.fault("N1")
@@ -185,6 +186,21 @@ def test_a_static_address_needs_nobody() -> None:
     arguments = Link(static, lambda: None)._arguments()
     for option in ("ip_address=192.0.2.10/24", "ip6_address=2001:db8::10/64", "routers=192.0.2.1"):
         assert arguments[arguments.index(option) - 1] == "-S"
+
+
+def test_an_address_of_ipv6_counts_once_it_is_proven_and_leads_beyond_the_cable() -> None:
+    table = b"""\
+fe800000000000005054 02 40 20 80 eth0
+fec00000000000005054 02 40 40 00 eth0
+20010db8000000000001 03 40 00 40 eth1
+20010db8000000000002 03 40 00 08 eth1
+garbage
+"""
+    assert link.has_ipv6(table, "eth0")
+    assert not link.has_ipv6(table, "eth1"), "tentative, or somebody else's"
+    assert not link.has_ipv6(table.replace(b"fec00000000000005054 02 40 40", b"fe80 02 40 20"), "eth0")
+    assert link.families_of("no-such-interface") == set()
+    assert 4 in link.families_of("lo")
 
 
 @pytest.mark.fault("N9")

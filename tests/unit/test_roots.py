@@ -29,7 +29,7 @@ from payload.strict_json import TIME_MAX
 from payload.trust import Trusted
 from recovery.keyring import Keyring, kept_root
 from statemachine.limits import RECORD_BODY_BYTES_MAX, ROOT_BYTES_MAX, TEXT_BYTES_MAX, TRIED_IMAGES_MAX
-from statemachine.record import Image, Record, decode
+from statemachine.record import Image, Record, Slot, decode
 from tests.unit.payload_samples import COMPATIBLE, ROOT
 from tests.unit.trust_samples import CHAIN, LINK_1, ROOT_1, ROOT_2, ROOT_3, ROOT_4, changed, make_root, signed_root
 
@@ -68,7 +68,10 @@ def test_the_largest_root_fits_a_link_and_a_record() -> None:
     text = "t" * TEXT_BYTES_MAX
     image = Image(bytes(32), 1, 1, "immutable", "systemd", text, text, text)
     record = Record(
-        installed=image, target=image, tried=(bytes(32),) * TRIED_IMAGES_MAX, root=root.text.ljust(ROOT_BYTES_MAX)
+        slots=(Slot(image), Slot(image)),
+        target=image,
+        tried=(bytes(32),) * TRIED_IMAGES_MAX,
+        root=root.text.ljust(ROOT_BYTES_MAX),
     )
     assert len(record.encode()) <= RECORD_BODY_BYTES_MAX
     assert decode(record.encode()) == record

@@ -10,19 +10,26 @@ from itertools import product
 import pytest
 
 from recovery.engine import Engine
-from statemachine.record import Image, Record
+from statemachine.record import Image, Record, Slot
 from statemachine.step import IllegalEventError, step
-from statemachine.table import ACTIONS, EFFECTS, EVENTS, STATES, TABLE
+from statemachine.table import ACTIONS, EFFECTS, EVENTS, GIVING_UP, STATES, TABLE
 
 ATTEMPTS = 3
 NONE = Image()
 INSTALLED = Image(b"i" * 32, 5, 4096, "immutable")
+OTHER = Image(b"a" * 32, 4, 4096, "immutable")
 TARGET = Image(b"t" * 32, 6, 4096, "immutable")
 OLD = b"o" * 32
 REASON = 113
 
 
+def slots(other: Image = OTHER, other_condition: str = "good", condition: str = "unknown") -> tuple[Slot, ...]:
+    """The two slots: the other one (0), then the primary one (1)."""
+    return Slot(other, other_condition), Slot(INSTALLED, condition)
+
+
 def record_in(state: str) -> Record:
+    """The primary slot is 1; what runs was booted from 0, and 0 is what the target goes to."""
     return Record(
         state,
         attempts_left=2,
@@ -32,8 +39,11 @@ def record_in(state: str) -> Record:
         entered=104,
         requested=True,
         tried=(OLD,),
-        installed=INSTALLED,
+        slots=slots(),
+        primary=1,
+        booted=0,
         target=TARGET,
+        target_slot=0,
         confirmed=b"c" * 32,
         confirmed_version=4,
         upper_generation=1,
@@ -49,15 +59,15 @@ def expect(state: str, event: str, following: str, action: str, **changed: objec
 
 
 def test_confirmed_started() -> None:
-    expect("CONFIRMED", "started", "CONFIRMED", "boot", attempts_left=1)
+    expect("CONFIRMED", "started", "CONFIRMED", "boot", attempts_left=1, booted=1)
 
 
 def test_trying_started() -> None:
-    expect("TRYING", "started", "TRYING", "boot", attempts_left=1)
+    expect("TRYING", "started", "TRYING", "boot", attempts_left=1, booted=1)
 
 
 def test_pristine_started() -> None:
-    expect("PRISTINE", "started", "PRISTINE", "boot_pristine", attempts_left=1)
+    expect("PRISTINE", "started", "PRISTINE", "boot_pristine", attempts_left=1, booted=1)
 
 
 def test_confirmed_uncounted_boot_allowed() -> None:
@@ -74,6 +84,7 @@ def test_confirmed_marked_good() -> None:
         cycles=0,
         entered=0,
         tried=(),
+        slots=slots(condition="good"),
         confirmed=INSTALLED.digest,
         confirmed_version=5,
     )
@@ -89,6 +100,7 @@ def test_trying_marked_good() -> None:
         cycles=0,
         entered=0,
         tried=(),
+        slots=slots(condition="good"),
         confirmed=INSTALLED.digest,
         confirmed_version=5,
     )
@@ -105,37 +117,38 @@ def test_pristine_marked_good() -> None:
         entered=0,
         upper_generation=2,
         tried=(),
+        slots=slots(condition="good"),
         confirmed=INSTALLED.digest,
         confirmed_version=5,
     )
 
 
 def test_confirmed_attempts_exhausted() -> None:
-    expect("CONFIRMED", "attempts_exhausted", "SUSPECT", "verify", entered=113)
+    expect("CONFIRMED", "attempts_exhausted", "SUSPECT", "verify", entered=113, target=NONE)
 
 
 def test_trying_attempts_exhausted() -> None:
-    expect("TRYING", "attempts_exhausted", "SUSPECT", "verify", entered=113)
+    expect("TRYING", "attempts_exhausted", "SUSPECT", "verify", entered=113, target=NONE)
 
 
 def test_confirmed_boot_failed() -> None:
-    expect("CONFIRMED", "boot_failed", "SUSPECT", "verify", entered=113)
+    expect("CONFIRMED", "boot_failed", "SUSPECT", "verify", entered=113, target=NONE)
 
 
 def test_trying_boot_failed() -> None:
-    expect("TRYING", "boot_failed", "SUSPECT", "verify", entered=113)
+    expect("TRYING", "boot_failed", "SUSPECT", "verify", entered=113, target=NONE)
 
 
 def test_confirmed_recovery_requested() -> None:
-    expect("CONFIRMED", "recovery_requested", "SUSPECT", "verify", entered=113)
+    expect("CONFIRMED", "recovery_requested", "SUSPECT", "verify", entered=113, target=NONE)
 
 
 def test_trying_recovery_requested() -> None:
-    expect("TRYING", "recovery_requested", "SUSPECT", "verify", entered=113)
+    expect("TRYING", "recovery_requested", "SUSPECT", "verify", entered=113, target=NONE)
 
 
 def test_pristine_recovery_requested() -> None:
-    expect("PRISTINE", "recovery_requested", "SUSPECT", "verify", entered=113)
+    expect("PRISTINE", "recovery_requested", "SUSPECT", "verify", entered=113, target=NONE)
 
 
 def test_pristine_attempts_exhausted() -> None:
@@ -147,15 +160,15 @@ def test_pristine_boot_failed() -> None:
 
 
 def test_suspect_verified_on_request() -> None:
-    expect("SUSPECT", "verified_on_request", "CONFIRMED", "boot", attempts_left=1)
+    expect("SUSPECT", "verified_on_request", "CONFIRMED", "boot", attempts_left=1, booted=1)
 
 
 def test_suspect_verified_unconfirmed() -> None:
-    expect("SUSPECT", "verified_unconfirmed", "TRYING", "boot", attempts_left=1)
+    expect("SUSPECT", "verified_unconfirmed", "TRYING", "boot", attempts_left=1, booted=1)
 
 
 def test_suspect_verified_but_failing() -> None:
-    expect("SUSPECT", "verified_but_failing", "PRISTINE", "boot_pristine", cycles=2)
+    expect("SUSPECT", "verified_but_failing", "PRISTINE", "boot_pristine", cycles=2, booted=1)
 
 
 def test_suspect_verified_never_good() -> None:
@@ -163,7 +176,7 @@ def test_suspect_verified_never_good() -> None:
 
 
 def test_suspect_filesystem_checked() -> None:
-    expect("SUSPECT", "filesystem_checked", "TRYING", "boot", cycles=2)
+    expect("SUSPECT", "filesystem_checked", "TRYING", "boot", cycles=2, booted=1)
 
 
 def test_suspect_filesystem_failing() -> None:
@@ -175,7 +188,7 @@ def test_suspect_frames_damaged() -> None:
 
 
 def test_suspect_slot_unreadable() -> None:
-    expect("SUSPECT", "slot_unreadable", "REINSTALLING", "reinstall")
+    expect("SUSPECT", "slot_unreadable", "REINSTALLING", "reinstall", slots=slots(condition="bad"))
 
 
 def test_suspect_kernel_mismatched() -> None:
@@ -187,7 +200,7 @@ def test_repairing_frames_rewritten() -> None:
 
 
 def test_repairing_source_missing() -> None:
-    expect("REPAIRING", "source_missing", "REINSTALLING", "reinstall")
+    expect("REPAIRING", "source_missing", "REINSTALLING", "reinstall", slots=slots(condition="bad"))
 
 
 def test_reinstalling_image_written() -> None:
@@ -223,7 +236,8 @@ def test_verifying_slot_unreadable() -> None:
 
 
 def test_activating_activated() -> None:
-    expect("ACTIVATING", "activated", "TRYING", "boot", cycles=2, installed=TARGET, target=NONE)
+    installed = slots(TARGET, "unknown")
+    expect("ACTIVATING", "activated", "TRYING", "boot", cycles=2, slots=installed, primary=0, target=NONE)
 
 
 def test_journal_lost_slot_verified() -> None:
@@ -251,19 +265,19 @@ def test_verifying_repairs_exhausted() -> None:
 
 
 def test_waiting_source_appeared() -> None:
-    expect("WAITING", "source_appeared", "SUSPECT", "verify", cycles=0, entered=113)
+    expect("WAITING", "source_appeared", "SUSPECT", "verify", cycles=0, entered=113, target=NONE)
 
 
 def test_blank_source_appeared() -> None:
-    expect("BLANK", "source_appeared", "SUSPECT", "verify", cycles=0, entered=113)
+    expect("BLANK", "source_appeared", "SUSPECT", "verify", cycles=0, entered=113, target=NONE)
 
 
 def test_waiting_backoff_elapsed() -> None:
-    expect("WAITING", "backoff_elapsed", "SUSPECT", "verify", entered=113)
+    expect("WAITING", "backoff_elapsed", "SUSPECT", "verify", entered=113, target=NONE)
 
 
 def test_waiting_recovery_requested() -> None:
-    expect("WAITING", "recovery_requested", "SUSPECT", "verify", cycles=0, entered=113, tried=())
+    expect("WAITING", "recovery_requested", "SUSPECT", "verify", cycles=0, entered=113, tried=(), target=NONE)
 
 
 def test_waiting_resumed() -> None:
@@ -366,6 +380,136 @@ def test_waiting_journal_unwritable() -> None:
     expect("WAITING", "journal_unwritable", "WAITING", "rest")
 
 
+def test_staged_uncounted_boot_allowed() -> None:
+    expect("STAGED", "uncounted_boot_allowed", "CONFIRMED", "boot")
+
+
+def test_confirmed_update_started() -> None:
+    expect("CONFIRMED", "update_started", "CONFIRMED", "none", slots=slots(NONE, "bad"))
+
+
+def test_confirmed_update_installed() -> None:
+    chosen = {"attempts_left": 3, "cycles": 0, "tried": (), "target": NONE}
+    expect(
+        "CONFIRMED", "update_installed", "TRYING", "none", slots=slots(TARGET, "unknown"), primary=0, **chosen
+    )  # fmt: skip
+
+
+def test_confirmed_update_staged() -> None:
+    expect("CONFIRMED", "update_staged", "STAGED", "none", tried=())
+
+
+def test_trying_update_staged() -> None:
+    expect("TRYING", "update_staged", "STAGED", "none", tried=())
+
+
+def test_pristine_update_staged() -> None:
+    expect("PRISTINE", "update_staged", "STAGED", "none", tried=())
+
+
+def test_staged_update_staged() -> None:
+    expect("STAGED", "update_staged", "STAGED", "none", tried=())
+
+
+def test_staged_rolled_back() -> None:
+    expect("STAGED", "rolled_back", "TRYING", "none", attempts_left=3, cycles=0, tried=(), target=NONE)
+
+
+def test_confirmed_rolled_back() -> None:
+    expect("CONFIRMED", "rolled_back", "TRYING", "none", primary=0, attempts_left=3, cycles=0, tried=(), target=NONE)
+
+
+def test_trying_rolled_back() -> None:
+    expect("TRYING", "rolled_back", "TRYING", "none", primary=0, attempts_left=3, cycles=0, tried=(), target=NONE)
+
+
+def test_pristine_rolled_back() -> None:
+    expect("PRISTINE", "rolled_back", "TRYING", "none", primary=0, attempts_left=3, cycles=0, tried=(), target=NONE)
+
+
+def test_staged_replacement_verified() -> None:
+    doubted = slots(NONE, "bad")
+    expect("STAGED", "replacement_verified", "REINSTALLING", "reinstall", slots=doubted, cycles=0)
+
+
+def test_staged_source_missing() -> None:
+    expect("STAGED", "source_missing", "SUSPECT", "verify", target=NONE)
+
+
+def expect_giving_way(state: str) -> None:
+    expect(
+        state,
+        "other_slot_good",
+        "FALLING_BACK",
+        "verify",
+        entered=113,
+        tried=(OLD, INSTALLED.digest),
+        slots=slots(condition="bad"),
+        primary=0,
+        target=NONE,
+    )
+
+
+def test_suspect_other_slot_good() -> None:
+    expect_giving_way("SUSPECT")
+
+
+def test_pristine_other_slot_good() -> None:
+    expect_giving_way("PRISTINE")
+
+
+def test_repairing_other_slot_good() -> None:
+    expect_giving_way("REPAIRING")
+
+
+def test_reinstalling_other_slot_good() -> None:
+    expect_giving_way("REINSTALLING")
+
+
+def test_verifying_other_slot_good() -> None:
+    expect_giving_way("VERIFYING")
+
+
+def test_activating_other_slot_good() -> None:
+    expect_giving_way("ACTIVATING")
+
+
+def test_falling_back_slot_verified() -> None:
+    expect("FALLING_BACK", "slot_verified", "ACTIVATING", "activate")
+
+
+def test_falling_back_frames_damaged() -> None:
+    expect("FALLING_BACK", "frames_damaged", "REPAIRING", "repair")
+
+
+def test_falling_back_slot_unreadable() -> None:
+    expect("FALLING_BACK", "slot_unreadable", "REINSTALLING", "reinstall", slots=slots(condition="bad"))
+
+
+def test_falling_back_kernel_mismatched() -> None:
+    expect("FALLING_BACK", "kernel_mismatched", "REINSTALLING", "reinstall")
+
+
+def test_falling_back_repairs_exhausted() -> None:
+    expect("FALLING_BACK", "repairs_exhausted", "WAITING", "rest", tried=(OLD, INSTALLED.digest))
+
+
+def test_staged_resumed() -> None:
+    expect("STAGED", "resumed", "STAGED", "prepare")
+
+
+def test_falling_back_resumed() -> None:
+    expect("FALLING_BACK", "resumed", "FALLING_BACK", "verify")
+
+
+def test_staged_journal_unwritable() -> None:
+    expect("STAGED", "journal_unwritable", "WAITING", "rest")
+
+
+def test_falling_back_journal_unwritable() -> None:
+    expect("FALLING_BACK", "journal_unwritable", "WAITING", "rest")
+
+
 def test_every_transition_has_its_test() -> None:
     here = vars(sys.modules[__name__])
     missing = [f"test_{state.lower()}_{event}" for state, event in TABLE if f"test_{state.lower()}_{event}" not in here]
@@ -386,6 +530,11 @@ def test_an_illegal_event_raises_and_a_legal_one_agrees_with_the_engine(state: s
     assert record == record_in(state)
 
 
+def test_every_giving_up_is_a_row_and_gives_way() -> None:
+    assert set(TABLE) >= GIVING_UP
+    assert {(state, "other_slot_good") for state, _ in GIVING_UP} <= set(TABLE)
+
+
 def test_every_word_of_the_table_is_defined_and_used() -> None:
     assert {state for state, _ in TABLE} == set(STATES)
     assert {event for _, event in TABLE} == set(EVENTS)
@@ -396,7 +545,7 @@ def test_every_word_of_the_table_is_defined_and_used() -> None:
 
 def test_every_state_ends_without_a_person() -> None:
     """From each state some event that no person causes leads on, or rests where sources are looked for."""
-    by_person = {"recovery_requested"}
+    by_person = {"recovery_requested", "rolled_back", "update_started", "update_staged", "update_installed"}
     for state in STATES:
         ways = {event for (at, event), (following, _, _) in TABLE.items() if at == state and following != state}
         assert ways - by_person, f"{state} ends only by a person"

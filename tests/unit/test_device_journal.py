@@ -1,0 +1,53 @@
+"""The journal as the device opens it: other configurations, and a journal that comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from statemachine.record import Image, Record, Slot
+from statemachine.store import JournalMoved
+from tests.simulator.devices import Device, Kind, Version, factory
+from tests.simulator.disk import FOREVER, Fault
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Kind:
+    return Kind((Version(tmp_path_factory.mktemp("versions"), 1, 1),))
+
+
+def with_slots(device: Device, slots: int) -> Device:
+    """The same disk under an image that was built for another number of slots."""
+    known = device.config["slot"]["rootfs"]
+    device.config["slot"]["rootfs"] = {str(number): known[str(number % len(known))] for number in range(slots)}
+    return device
+
+
+def test_a_device_that_got_a_second_slot_goes_on_with_the_first(two: Kind) -> None:
+    device = factory(two, installed=1)
+    journal = device.journal()
+    journal.persist(journal.record.but(slots=journal.record.slots[:1]))
+    record = device.journal(look_only=True).record
+    assert record.slots == (journal.record.slots[0], Slot())
+    assert device.boot().installed.version == 1
+
+
+def test_a_device_that_lost_its_primary_slot_looks_at_what_it_has(two: Kind) -> None:
+    device = factory(two, installed=1)
+    journal = device.journal()
+    journal.persist(journal.record.but(slots=(Slot(), Slot(Image(b"x" * 32, 9), "good")), primary=1, booted=1))
+    record = with_slots(device, 1).journal(look_only=True).record
+    assert (record.state, record.slots, record.primary) == ("JOURNAL_LOST", (Slot(),), 0)
+    assert device.boot().installed.version == 1
+
+
+@pytest.mark.fault("S12")
+def test_a_lost_journal_that_comes_back_is_opened_again_and_not_overwritten(two: Kind) -> None:
+    away = factory(two, installed=1).restarted([Fault("vanished", 0, FOREVER)])
+    journal = away.journal()
+    assert (journal.verdict, journal.record.state) == ("LOST", "JOURNAL_LOST")
+    away.storage.heal()
+    with pytest.raises(JournalMoved):
+        journal.try_persist(Record("WAITING"))
+    again = away.journal()
+    assert (again.verdict, again.record.state) == ("INTACT", "CONFIRMED")
+    assert again.try_persist(again.record)
