@@ -157,11 +157,13 @@ def test_a_bundle_without_seeds_is_fetched_plain(new: Version) -> None:
     assert reader.fetched() == plain_bytes(new)
 
 
+@pytest.mark.requirement("M3")
 def test_any_old_content_saves_bytes(new: Version, old: Version) -> None:
     reader = install_with(new, b"", old.plain, "o")
     assert reader.fetched() < plain_bytes(new) / 3
 
 
+@pytest.mark.requirement("M3")
 def test_a_named_old_version_saves_more(new: Version, old: Version) -> None:
     device = Device(b"", old.plain, len(new.plain) + FRAME)
     any_seed, named = CountingReader(new.content), CountingReader(new.content)
@@ -272,6 +274,7 @@ def test_an_old_image_in_a_bundle_is_a_seed(new: Version, old: Version) -> None:
     assert reader.fetched() < plain_bytes(new) / 3
 
 
+@pytest.mark.requirement("M3")
 def test_of_several_old_versions_the_one_that_is_here_is_used(tmp_path: Path, old: Version) -> None:
     older = Version(tmp_path, "older", old_image(seed=9), 1, units=False)
     new = Version(tmp_path, "new", updated(older.plain), 3, old, older, units=False)
