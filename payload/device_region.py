@@ -39,6 +39,9 @@ class DeviceRegion:
 
     __slots__ = ("_descriptor", "_direct", "_offset", "erase_unit", "size", "write_unit")
 
+    # Every call costs a wait: few large ones are better, and while nobody writes several threads may read.
+    prefers_large = True
+
     def __init__(self, path: str, offset: int, size: int, *, writable: bool = True) -> None:
         self._descriptor, self._direct = _open(path, os.O_RDWR if writable else os.O_RDONLY)
         self._offset = offset

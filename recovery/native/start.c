@@ -7,6 +7,21 @@
  */
 #include "native.h"
 
+#include <malloc.h>
+
+enum {
+    KEPT_BYTES_MAX = 32 * 1024 * 1024, /* the largest threshold that malloc takes */
+};
+
+/* Frames come and go by the thousand. What malloc gives back to the system after each is faulted in again, page
+ * by page, for the next: a third of the time of an installation. One arena, so that threads use the same memory. */
+static void keep_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, KEPT_BYTES_MAX);
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES_MAX);
+    mallopt(M_ARENA_MAX, 1);
+}
+
 /* Three parts of libpython are replaced here, because the linker takes the first definition it meets.
  * Modules/getpath.c runs a Python program to find directories: there are none. Python/deepfreeze.c holds
  * a second form of the start-up modules, a tenth of the executable, and interns all of it at every start.
@@ -83,6 +98,7 @@ static int call_main(const char *name)
 
 int run_python(const char *module, int count, char **arguments)
 {
+    keep_memory();
     start_interpreter(count, arguments);
     int code = call_main(module);
     if (PyErr_Occurred()) {

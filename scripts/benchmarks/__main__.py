@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from initramfs.errors import BuildError
+from scripts.benchmarks.installers import NAMES as INSTALLERS
 from scripts.benchmarks.registry import BENCHMARKS
 from scripts.benchmarks.rows import write
 from scripts.benchmarks.workplace import CONTENDERS, Workplace
 from scripts.virtual.commands import SetupError
 
 RUNS_MAX = 100
+EVERYBODY = tuple(dict.fromkeys((*CONTENDERS, *INSTALLERS)))
 EXAMPLES = """
 examples:
   ./scripts/bench image boot                      everything, with tables
@@ -27,13 +29,16 @@ def parser() -> argparse.ArgumentParser:
     names = "\n".join(f"  {name:8} {benchmark.summary}" for name, benchmark in BENCHMARKS.items())
     made = argparse.ArgumentParser(
         prog="./scripts/bench",
-        description=f"{__doc__}\n\nnames:\n{names}\n\ncontenders: {', '.join(CONTENDERS)}",
+        description=f"{__doc__}\n\nnames:\n{names}\n\ncontenders: {', '.join(CONTENDERS)}"
+        f"\ncontenders of install: {', '.join(INSTALLERS)}",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("names", nargs="+", choices=tuple(BENCHMARKS), metavar="NAME", help="what to measure")
-    made.add_argument("--runs", type=_runs, default=5, help=f"boots of each contender, 1 to {RUNS_MAX} (default: 5)")
-    made.add_argument("--who", type=_who, default=CONTENDERS, help="contenders, separated by commas (default: all)")
+    made.add_argument(
+        "--runs", type=_runs, default=5, help=f"boots or installations of each contender, 1 to {RUNS_MAX} (default: 5)"
+    )
+    made.add_argument("--who", type=_who, default=EVERYBODY, help="contenders, separated by commas (default: all)")
     made.add_argument("--json", action="store_true", help="print the rows instead of tables")
     return made
 
@@ -47,10 +52,10 @@ def _runs(text: str) -> int:
 
 def _who(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
-    unknown = sorted(set(names) - set(CONTENDERS))
+    unknown = sorted(set(names) - set(EVERYBODY))
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"no contender is called {', '.join(unknown)}; there are {', '.join(CONTENDERS)}"
+            f"no contender is called {', '.join(unknown)}; there are {', '.join(EVERYBODY)}"
         )
     return names
 

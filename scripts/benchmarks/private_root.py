@@ -39,8 +39,7 @@ class PrivateRoot:
         """Raises: SetupError."""
         if os.geteuid() != 0:
             raise SetupError("the peers' builders run in a root of their own", "run it as root: sudo ./scripts/bench …")
-        recipe = {"suite": apt.SUITE, "packages": PACKAGES, "left_out": LEFT_OUT, "epoch": SOURCE_DATE_EPOCH}
-        self._root = cached(cache, "peers", recipe, _install) / "root"
+        self._root = private_debian(cache, "peers", PACKAGES)
         self._kernel = kernel
         self._measure = measuring_program(cache)
 
@@ -72,7 +71,13 @@ class PrivateRoot:
         return cost
 
 
-def _install(folder: Path) -> None:
+def private_debian(cache: Path, name: str, packages: Sequence[str]) -> Path:
+    """A folder with Debian 12's essential packages and ``packages`` installed in it. Raises: SetupError."""
+    recipe = {"suite": apt.SUITE, "packages": packages, "left_out": LEFT_OUT, "epoch": SOURCE_DATE_EPOCH}
+    return cached(cache, name, recipe, lambda folder: _install(folder, packages)) / "root"
+
+
+def _install(folder: Path, packages: Sequence[str]) -> None:
     configuration = folder / "apt.conf"
     configuration.write_text("\n".join(apt.settings()) + "\n")
     command = [
@@ -80,7 +85,7 @@ def _install(folder: Path) -> None:
         "--mode=root",
         "--variant=essential",
         "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         f"--aptopt={configuration}",
         *(f"--dpkgopt={option}" for option in LEFT_OUT),
         apt.SUITE,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.virtual import apt
@@ -104,20 +105,20 @@ def build_os(recipe: OsRecipe, cache: Path) -> OsImage:
     return OsImage(folder / "rootfs.img", recipe.version, name, recipe.filesystem, INIT, "systemd")
 
 
-def build_base(cache: Path) -> Path:
-    """The archive of Debian 12 as its packages install it."""
-    recipe = {"suite": apt.SUITE, "packages": PACKAGES, "left_out": LEFT_OUT, "epoch": SOURCE_DATE_EPOCH}
-    return cached(cache, "debian-base", recipe, _install_packages) / "base.tar"
+def build_base(cache: Path, packages: Sequence[str] = PACKAGES) -> Path:
+    """The archive of Debian 12 as ``packages`` install it."""
+    recipe = {"suite": apt.SUITE, "packages": packages, "left_out": LEFT_OUT, "epoch": SOURCE_DATE_EPOCH}
+    return cached(cache, "debian-base", recipe, lambda folder: _install_packages(folder, packages)) / "base.tar"
 
 
-def _install_packages(folder: Path) -> None:
+def _install_packages(folder: Path, packages: Sequence[str]) -> None:
     configuration = folder / "apt.conf"
     configuration.write_text("\n".join(apt.settings()) + "\n")
     command = [
         "mmdebstrap",
         "--variant=essential",
         "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         f"--aptopt={configuration}",
         *(f"--dpkgopt={option}" for option in LEFT_OUT),
         f"--customize-hook=rm -f {' '.join('$1/' + path for path in OF_THIS_MACHINE)}",

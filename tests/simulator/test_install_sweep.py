@@ -259,10 +259,8 @@ def no_flush(region: Region) -> OSError | None:
     return None
 
 
-def frame_unverified(self: frames.FrameReader, index: int) -> bytes:
+def decode_unverified(self: frames.FrameReader, index: int, stored: bytes) -> bytes:
     entry = self.table[index]
-    start = self.data_offset + entry.offset
-    stored = self.reader.read(start, entry.stored_length) if entry.stored_length else b""
     try:
         return frames._DECODERS[entry.kind](stored, entry.plain_length)
     except ValueError as error:
@@ -304,7 +302,7 @@ def headers_first(slot: Window, reader: frames.FrameReader, missing: list[int], 
 
 MUTANTS: dict[str, tuple[object, str, object]] = {
     "flush dropped": (frames, "flush_error", no_flush),
-    "source not verified": (frames.FrameReader, "frame", frame_unverified),
+    "source not verified": (frames.FrameReader, "decode", decode_unverified),
     "cached read-back": (frames, "read_back", read_back_cached),
     "target not verified": (frames, "verify", verify_nothing),
     "healthy frames rewritten": (frames, "verify", everything_damaged),
