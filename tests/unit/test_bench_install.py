@@ -29,7 +29,8 @@ def test_rows_are_medians_the_fastest_and_the_largest() -> None:
 def test_the_aim_is_a_multiple_of_what_a_person_types() -> None:
     rows = [Row(OURS, "ext4_seconds", 2.6, "s"), Row(BASELINE, "ext4_seconds", 1.0, "s")]
     met = target_rows(Results(rows), TARGETS)
-    assert [(row.metric, row.value) for row in met] == [("ext4_seconds_over_target", pytest.approx(2.0))]
+    assert [row.metric for row in met] == ["ext4_seconds_over_target"]
+    assert [row.value for row in met] == pytest.approx([2.0])
 
 
 def test_the_report_has_a_table_for_every_case_and_says_what_was_there_before() -> None:
