@@ -155,7 +155,12 @@ def _key(record: Record, action: str) -> _Key:
         record.target.digest != NO_DIGEST,
         record.target_slot,
         *(
-            (slot.condition, slot.image.digest == record.confirmed, slot.image.digest in record.tried)
+            (
+                slot.condition,
+                slot.image.digest == NO_DIGEST,
+                slot.image.digest == record.confirmed,
+                slot.image.digest in record.tried,
+            )
             for slot in record.slots
         ),
     )

@@ -7,7 +7,9 @@ production code's. The OS never says that it runs well, and every action ends in
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 
 import pytest
 
@@ -85,6 +87,41 @@ def test_any_journal_has_a_verdict_and_a_way_to_rest() -> None:
     verdicts = check_many(0, SHARE, slots=4)
     assert set(verdicts) == {"INTACT", "REPAIRED", "LOST"}
     check_many(0, 100, FULL_SIZE_SLOTS)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("slots", [1, 2])
+def test_no_class_of_records_takes_more_than_k_boots(slots: int) -> None:
+    """`statemachine.bound` leaves out what changes nothing; here is every record that anything can tell apart."""
+    known: dict[object, int] = {}
+    longest = max(bound.boots_to_rest(record, BOOT_ATTEMPTS_DEFAULT, known) for record in every_class(slots))  # type: ignore[arg-type]
+    assert longest == bound.boots_max(slots=slots)
+
+
+def every_class(slots: int) -> Iterator[Record]:
+    """Slots that hold nothing, the confirmed image, a tried one; with and without a target."""
+    digests = (bytes(32), b"i" * 32, b"j" * 32)
+    for held in product(product(digests, CONDITIONS), repeat=slots):
+        for confirmed, tried, target_slot, entered, attempts, cycles, state in product(
+            digests,
+            ((), digests[1:2], digests[2:]),
+            (None, *range(slots)),
+            (CODES["attempts-exhausted"], REQUESTS[0]),
+            range(BOOT_ATTEMPTS_DEFAULT + 1),
+            (0, CYCLES_MAX),
+            STATE_NAMES,
+        ):
+            yield Record(
+                state,
+                attempts_left=attempts,
+                cycles=cycles,
+                entered=entered,
+                confirmed=confirmed,
+                tried=tried,
+                slots=tuple(Slot(Image(digest, kind="immutable"), condition) for digest, condition in held),
+                target=Image() if target_slot is None else Image(b"t" * 32, kind="immutable"),
+                target_slot=target_slot or 0,
+            )
 
 
 @pytest.mark.sweep
