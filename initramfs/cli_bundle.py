@@ -148,7 +148,8 @@ VERBS = (
         "Show what a bundle claims: version, signers, roots, images.",
         bundle_info,
         (BUNDLE,),
-        "Nothing is believed: signatures and frames are not looked at. It reads the header and the delta part's indexes.",
+        "Nothing is believed: signatures and frames are not looked at. It reads the header and the\n"
+        "indexes of the delta part.",
         ("unbrick bundle info os.ubk", "unbrick bundle info os.ubk --json"),
     ),
     Verb(
