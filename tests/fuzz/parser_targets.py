@@ -77,7 +77,7 @@ def check_manifest(data: bytes) -> None:
     for image in decoded.images:
         assert 0 < image.frame_size <= FRAME_BYTES_MAX and image.size > 0
     with suppress(PayloadError):  # a bundle without a root file system
-        kept = record.Record(installed=image_of(decoded))
+        kept = record.Record(slots=(record.Slot(image_of(decoded), "good"),))
         assert record.decode(kept.encode()) == kept
 
 
@@ -167,7 +167,8 @@ def table_seeds() -> list[bytes]:
 
 def record_seeds() -> list[bytes]:
     image = record.Image(bytes(range(32)), 7, 4096, "immutable", "systemd", "squashfs", KERNEL, "/sbin/init")
-    body = record.Record("TRYING", installed=image, target=image, tried=(bytes(32),) * 3, root=b"root").encode()
+    slots = (record.Slot(image, "good"), record.Slot(image, "bad"))
+    body = record.Record("TRYING", slots=slots, target=image, tried=(bytes(32),) * 3, root=b"root").encode()
     return [body, record.Record().encode(), journal.encode(4096, bytes(16), 1, 0, bytes(32), body)]
 
 
