@@ -67,7 +67,7 @@ def check_blocks(data: bytes) -> None:
         digests, units = index.frame_digests(frame), index.frame_units(frame)
         assert len(digests) == len(units) == FRAME_BYTES // BLOCK_BYTES
         for name, (offset, length) in zip(digests, units, strict=True):
-            assert offset == end and len(name) == (index.digest_bytes if length else 0)
+            assert offset == end and length <= BLOCK_BYTES and len(name) == (index.digest_bytes if length else 0)
             end = offset + length
             with suppress(ValueError):
                 assert not length or len(unpack_unit(data[:length], data[-BLOCK_BYTES:])) == BLOCK_BYTES
