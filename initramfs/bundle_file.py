@@ -7,7 +7,7 @@ the root that a device pins; whatever needs a bundle to be right begins there. N
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from initramfs.errors import BuildError
 from payload.bundle import Header, read_header
+from payload.delta import BLOCKS, REFERENCES, BlockIndex, ReferenceIndex, read_directory, read_index
 from payload.durable import atomic_replace
 from payload.errors import BundleError, PayloadError, PayloadInputError
 from payload.frames import FrameReader, silent, verify_source
@@ -23,7 +24,7 @@ from payload.manifest import Image, Manifest, decode, encode
 from payload.root_files import pinned_by
 from payload.roots import Link, decode_root
 from payload.sources import FileSource
-from payload.table import RAW, ZERO, ZSTD, FrameTable
+from payload.table import RAW, ZERO, ZSTD
 from payload.trust import Trusted, attach_tables, verify
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from payload.frames import Progress
 
 KIND_NAMES = {ZERO: "zero", RAW: "raw", ZSTD: "zstd"}
+INDEXES: dict[int, Callable[[bytes, Image], object]] = {BLOCKS: BlockIndex, REFERENCES: ReferenceIndex}
 HOLE_BYTES = 4096
 HOLE = bytes(HOLE_BYTES)
 DAMAGED_FRAMES_TOLD_MAX = 100
@@ -60,7 +62,7 @@ def claims(path: Path) -> dict[str, Any]:
         header = read_header(source)
         manifest = decode(header.manifest_bytes)
         attach_tables(manifest, header.tables)
-        needed = len(header.raw) + max(_stored_end(image.frames()) for image in manifest.images)
+        needed = len(header.raw) + max(image.frames().stored_end() for image in manifest.images)
         return {
             "type": "bundle",
             "believed": False,
@@ -71,12 +73,11 @@ def claims(path: Path) -> dict[str, Any]:
             "signed_by": [name.hex() for name, _signature in header.signatures],
             "roots": [_claimed_root(link) for link in header.roots],
             "manifest": json.loads(encode(manifest)),
-            "images": [_claimed_image(image) for image in manifest.images],
+            "images": [
+                {**_claimed_image(image), "delta": delta_facts(source, header, manifest, image)}
+                for image in manifest.images
+            ],
         }
-
-
-def _stored_end(table: FrameTable) -> int:
-    return max(frame.offset + frame.stored_length for frame in map(table.__getitem__, range(len(table))))
 
 
 def _claimed_image(image: Image) -> dict[str, Any]:
@@ -95,6 +96,26 @@ def _claimed_image(image: Image) -> dict[str, Any]:
         "frame_bytes": image.frame_size,
         "frames": kinds,
     }
+
+
+def delta_facts(source: FileSource, header: Header, manifest: Manifest, image: Image) -> dict[str, Any]:
+    """What the delta part offers for ``image``: ``units`` for any old content, and the old versions it refers to."""
+    facts: dict[str, Any] = {"units": False, "old_versions": [], "index_bytes": 0, "damage": []}
+    try:
+        entries = read_directory(source, header, manifest, image)
+    except BundleError as error:
+        return {**facts, "damage": [str(error)]}
+    for entry in entries:
+        facts["index_bytes"] += entry.stored_length
+        if entry.kind == BLOCKS:
+            facts["units"] = True
+        else:
+            facts["old_versions"].append(entry.base.hex())
+        try:
+            INDEXES[entry.kind](read_index(source, len(header.raw), entry), image)
+        except BundleError as error:
+            facts["damage"].append(str(error))
+    return facts
 
 
 def _claimed_root(link: Link) -> dict[str, Any]:
@@ -158,6 +179,7 @@ def verdict(path: Path, judge: Judge, progress: Progress = silent) -> dict[str, 
     try:
         with believed(path, judge) as bundle:
             damaged = _damaged(bundle, progress)
+            delta_damage = _delta_damage(bundle)
     except PayloadInputError:
         raise
     except PayloadError as error:
@@ -172,12 +194,24 @@ def verdict(path: Path, judge: Judge, progress: Progress = silent) -> dict[str, 
         "root": bundle.trusted.root.version,
         "frames": frames,
         "damaged": damaged[:DAMAGED_FRAMES_TOLD_MAX],
+        "delta_damaged": delta_damage,
     }
     signed = f"signed as root {bundle.trusted.root.version} wants it"
     if damaged:
         return {**facts, "verdict": f"{signed}, but {len(damaged)} of {frames} frames are damaged"}
     told = f"an intact bundle of version {bundle.manifest.version}, {signed}, {frames} frames"
+    if delta_damage:
+        told += "; its delta part is damaged, so updates take more bytes"
     return {**facts, "verdict": told}
+
+
+def _delta_damage(bundle: Believed) -> list[str]:
+    """What is wrong with the delta part; a device does without it, so it is no reason to refuse the bundle."""
+    return [
+        f"{image.slot_class}: {each}"
+        for image in bundle.manifest.images
+        for each in delta_facts(bundle.source, bundle.header, bundle.manifest, image)["damage"]
+    ]
 
 
 def _damaged(bundle: Believed, progress: Progress) -> list[dict[str, Any]]:

@@ -71,6 +71,17 @@ def _image_lines(image: dict[str, Any], claimed: dict[str, Any]) -> Iterator[str
     yield f"  image      {image['slot_class']}: {claimed['filesystem']}, {claimed['kind']}, {claimed['init']}"
     yield f"             {image['bytes']} bytes, stored in {image['stored_bytes']} ({image['stored_ratio']:.1%})"
     yield f"             {sum(image['frames'].values())} frames of {image['frame_bytes']} bytes: {kinds}"
+    yield from _delta_lines(image["delta"])
+
+
+def _delta_lines(delta: dict[str, Any]) -> Iterator[str]:
+    """What makes an update small, if there is anything."""
+    if delta["units"]:
+        yield "             delta: units for any old content"
+    for base in delta["old_versions"]:
+        yield f"             delta: made from the old version {base}"
+    for damage in delta["damage"]:
+        yield f"             delta: {damage}"
 
 
 def bundle_verify(arguments: Namespace) -> int:
@@ -85,6 +96,7 @@ def bundle_verify(arguments: Namespace) -> int:
         code = CODES[facts["reason"]]
         lines += [f"  {one['slot_class']}: {one['error']}" for one in facts.get("damaged", ())]
         lines += [f"  {label(code)}. What to do: {advice(code)}"]
+    lines += [f"  {damage}" for damage in facts.get("delta_damaged", ())]
     show(arguments, facts, lines)
     return 0 if facts["intact"] else 1
 
@@ -136,7 +148,8 @@ VERBS = (
         "Show what a bundle claims: version, signers, roots, images.",
         bundle_info,
         (BUNDLE,),
-        "Nothing is believed: signatures and frames are not looked at. It reads the header alone.",
+        "Nothing is believed: signatures and frames are not looked at. It reads the header and the\n"
+        "indexes of the delta part.",
         ("unbrick bundle info os.ubk", "unbrick bundle info os.ubk --json"),
     ),
     Verb(
@@ -146,7 +159,8 @@ VERBS = (
         (BUNDLE, *JUDGE),
         "Asks the rules that a device asks: the chain of roots, signatures, floor; with -c also its kind, its\n"
         "kernel and its own floor. The journal of a real device may know a higher floor or a newer root. The exit\n"
-        "code is 0 where all is well, else 1, with the reason that the device would show.",
+        "code is 0 where all is well, else 1, with the reason that the device would show. A damaged delta part is\n"
+        "told; it costs bytes and is no reason to refuse.",
         (
             "unbrick bundle verify os.ubk --root root.pub",
             "unbrick bundle verify os.ubk --root device.roots --json",

@@ -176,7 +176,7 @@ class Config:
     ``floor`` is the lowest version the device takes even when its journal is lost.
     """
 
-    compatible: str = limited(pattern=r"[A-Za-z0-9][A-Za-z0-9._,+-]{0,127}")
+    compatible: str = limited(pattern=r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")  # a name of a manifest
     disk: Disk
     journal: Journal
     payload: Payload

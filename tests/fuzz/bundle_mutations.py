@@ -77,7 +77,8 @@ def mutate_chain(data: bytes, chance: random.Random) -> bytes:
 
 
 def _odd(name: bytes, signature: bytes) -> tuple[bytes, bytes]:
-    return name, signature[:-1] + bytes([signature[-1] ^ 1])
+    """Right becomes wrong and wrong right, where `parser_targets.signatures_hold`."""
+    return name, bytes([not signature[0]]) + signature[1:]
 
 
 def mutate_header(data: bytes, chance: random.Random) -> bytes:

@@ -22,8 +22,8 @@ from payload.table import ENTRY, FRAME_BYTES_MAX, IMAGE_UNIT_BYTES, RAW, ZERO, Z
 from payload.trust import Trusted, verify
 from recovery.workshop import image_of
 from statemachine import journal, record
-from tests.fuzz import bundle_mutations, http_target
-from tests.fuzz.bundle_cases import COMPATIBLE, KERNEL, make_draft, make_roots
+from tests.fuzz import bundle_mutations, delta_target, http_target
+from tests.fuzz.bundle_cases import COMPATIBLE, KERNEL, make_draft, make_roots, public
 from tests.fuzz.target import Target
 from tests.unit.payload_samples import BytesReader
 
@@ -35,9 +35,9 @@ TABLE_START = struct.Struct("<II")  # blocks of the image, blocks of a frame
 
 @contextmanager
 def signatures_hold() -> Iterator[None]:
-    """A world in which a signature is right where its last bit is set: the fuzzer cannot sign."""
+    """A world in which a signature is right unless it begins with a zero: the fuzzer cannot sign."""
     real = codec._ed25519_verify
-    codec._ed25519_verify = lambda signature, message, public_key: bool(signature[-1] & 1)
+    codec._ed25519_verify = lambda signature, message, public_key: signature[0] != 0
     try:
         yield
     finally:
@@ -50,22 +50,22 @@ def check_header(data: bytes) -> None:
     with suppress(PayloadError):
         read_header(BytesReader(data))
     try:
-        header = decode_header(sealed)
-        believed, after = verify(header, PINNED, COMPATIBLE, KERNEL, network=True)
+        believed, after = verify(decode_header(sealed), PINNED, COMPATIBLE, KERNEL, network=True)
     except PayloadError:
         return
+    TAKEN["header"] += 1
     assert after.floor >= after.root.floor and after.clock_floor >= believed.signed_at
     for table in (image.frames() for image in believed.images):
         assert table.position(len(table) - 1) < table.image_bytes
 
 
 def check_remembered_header(data: bytes) -> None:
-    """The same for a header that the journal remembers: its manifest is reached without a signature."""
+    """The same for a header that the journal remembers, after its keys were replaced."""
     sealed = data[:8] + digest(data[CHECKED_FROM:]) + data[CHECKED_FROM:]
     with suppress(PayloadError):
         header = decode_header(sealed)
         known = digest(header.manifest_bytes)
-        verify(header, PINNED, None, None, any_version=True, remembered=(known,))
+        verify(header, REPLACED_KEYS, None, None, any_version=True, remembered=(known,))
 
 
 def check_manifest(data: bytes) -> None:
@@ -77,7 +77,7 @@ def check_manifest(data: bytes) -> None:
     for image in decoded.images:
         assert 0 < image.frame_size <= FRAME_BYTES_MAX and image.size > 0
     with suppress(PayloadError):  # a bundle without a root file system
-        kept = record.Record(installed=image_of(decoded))
+        kept = record.Record(slots=(record.Slot(image_of(decoded), "good"),))
         assert record.decode(kept.encode()) == kept
 
 
@@ -167,10 +167,19 @@ def table_seeds() -> list[bytes]:
 
 def record_seeds() -> list[bytes]:
     image = record.Image(bytes(range(32)), 7, 4096, "immutable", "systemd", "squashfs", KERNEL, "/sbin/init")
-    body = record.Record("TRYING", installed=image, target=image, tried=(bytes(32),) * 3, root=b"root").encode()
+    slots = (record.Slot(image, "good"), record.Slot(image, "bad"))
+    body = record.Record("TRYING", slots=slots, target=image, tried=(bytes(32),) * 3, root=b"root").encode()
     return [body, record.Record().encode(), journal.encode(4096, bytes(16), 1, 0, bytes(32), body)]
 
 
+def replaced_keys() -> roots.Root:
+    """A later root that names other keys than those that signed the seeds."""
+    root = make_roots(random.Random(0), 1)[0].root
+    return roots.decode_root(dump({**root, "version": 9, "bundle-keys": [public("next").hex()], "floor": 0}))
+
+
+REPLACED_KEYS = Trusted(replaced_keys())
+TAKEN = {"header": 0}  # how often a fuzzed bundle was one that the device takes
 PINNED = Trusted(roots.decode_root(dump(make_roots(random.Random(0), 1)[0].root)))
 # Headers and tables: ten million.
 BUNDLE_TARGETS = {
@@ -182,6 +191,7 @@ BUNDLE_TARGETS = {
 }
 TARGETS = {
     **BUNDLE_TARGETS,
+    **delta_target.TARGETS,
     **http_target.TARGETS,
     "record": Target(check_record, record_seeds, bundle_mutations.mutate_bytes, 1_000_000),
 }

@@ -232,3 +232,25 @@ def test_errors_name_the_file(desk: Desk, line: str, says: str) -> None:
     desk.create()
     _out, err = desk.run(line, code=1)
     assert err.startswith("unbrick: ") and says in err and "Traceback" not in err
+
+
+def test_the_delta_part_is_made_shown_and_judged(desk: Desk) -> None:
+    desk.create(output="old.ubk")
+    made = desk.facts(f"bundle create --version 3 --kernel-release {KERNEL} --key root.key -o os.ubk"
+                      " --image rootfs.squashfs --from old.ubk --units")  # fmt: skip
+    facts = desk.facts("bundle info os.ubk")
+    delta = facts["images"][0]["delta"]
+    assert delta["units"] and delta["old_versions"] == [desk.facts("bundle info old.ubk")["digest"]]
+    assert delta["damage"] == [] and delta["index_bytes"] < made["delta_bytes"]
+    assert "delta: made from the old version" in desk.run("bundle info os.ubk")[0]
+    assert desk.facts("bundle info old.ubk")["images"][0]["delta"]["old_versions"] == []
+    assert desk.facts("bundle verify os.ubk --root root.pub")["delta_damaged"] == []
+
+
+def test_a_damaged_delta_part_is_told_and_no_reason_to_refuse(desk: Desk) -> None:
+    desk.create("--image rootfs.squashfs --units")
+    needed = desk.facts("bundle info os.ubk")["bytes_needed"]
+    desk.damage(-(-needed // FRAME) * FRAME)  # the directory: headers are whole blocks, too
+    facts = desk.facts("bundle verify os.ubk --root root.pub")
+    assert facts["intact"] and len(facts["delta_damaged"]) == 1
+    assert "its delta part is damaged" in desk.run("bundle verify os.ubk --root root.pub")[0]

@@ -50,6 +50,7 @@ def test_an_unknown_key_names_file_line_key_and_the_close_match() -> None:
     ("before", "after", "key", "says"),
     [
         ('serial = "unbrick-system"', "", "disk.serial", "missing"),
+        ('compatible = "unbrick-virtual"', 'compatible = "vendor,board"', "compatible", "must match"),
         ('[keyring]\nroot = "root.pub"', "", "keyring", "missing"),
         ("boot-attempts = 3", 'boot-attempts = "3"', "boot-attempts", "must be an integer, not a text"),
         ("boot-attempts = 3", "boot-attempts = true", "boot-attempts", "not true or false"),
