@@ -11,7 +11,7 @@ from initramfs.config import parse
 from scripts.virtual import debian_root, tiny_root
 from scripts.virtual.commands import SetupError
 from scripts.virtual.disk import DeviceDisk
-from scripts.virtual.layout import DEBIAN, PARTITIONED, TINY, Layout, device_toml
+from scripts.virtual.layout import DEBIAN, PARTITIONED, TINY, TINY_TWO_SLOTS, Layout, device_toml
 from scripts.virtual.usb_stick import PARTITION_OFFSET, make_fat_stick, make_raw_stick
 from tests.unit import payload_samples
 
@@ -38,11 +38,11 @@ def test_the_configuration_says_what_the_layout_says(layout: Layout) -> None:
     )
 
 
-@LAYOUTS
+@pytest.mark.parametrize("layout", [DEBIAN, TINY, TINY_TWO_SLOTS], ids=["debian", "tiny", "two slots"])
 def test_the_partition_table_says_what_the_layout_says(layout: Layout, tmp_path: Path) -> None:
     disk = DeviceDisk.create(tmp_path / "disk.img", layout)
     dump = subprocess.run(["/usr/sbin/sfdisk", "--dump", disk.path], capture_output=True, text=True, check=True)
-    for name in PARTITIONED:
+    for name in set(PARTITIONED) & set(layout.extents):
         (line,) = (line for line in dump.stdout.splitlines() if f'name="{name}"' in line)
         assert f"start={layout[name].offset // 512:12}, size={layout[name].size // 512:12}" in line
 
