@@ -124,6 +124,7 @@ def test_one_slot_is_installed_by_recovery(one_slot: Kit, machine: MachineFactor
 
 @pytest.mark.requirement("D4")
 @pytest.mark.fault("H2", "H4")
+@pytest.mark.long
 def test_one_slot_comes_back_from_a_version_that_panics(one_slot: Kit, machine: MachineFactory, tmp_path: Path) -> None:
     device = device_with(one_slot, machine, tmp_path, one_slot.bundle(2, "panic"))
     lines = ("handing over to version 2", "E308 image-never-good: REINSTALLING", "confirmed: version 1")

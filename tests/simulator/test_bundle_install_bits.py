@@ -124,7 +124,9 @@ def test_every_flipped_bit_of_the_header(bench: Bench) -> None:
     assert "installed" not in answers and sum(answers.values()) == 8 * bench.header_bytes
 
 
-@BROKEN
+@pytest.mark.parametrize(
+    "target_broken", [True, pytest.param(False, marks=pytest.mark.long)], ids=["broken slot", "bootable slot"]
+)
 def test_every_flipped_bit_of_the_frames(bench: Bench, target_broken: bool) -> None:
     damaged = flips(bench.content, bench.header_bytes, len(bench.content))
     answers = Counter(bench.check(bundle, target_broken) for bundle in damaged)

@@ -303,7 +303,7 @@ real_bring_in = install._bring_in
 
 
 def headers_first(slot: Any, reader: Any, damaged: list[int], progress: Any) -> int:
-    header = read_header(reader._reader)
+    header = read_header(reader.reader)
     at = slot.offset - 2 * HEADER
     install.write_slot_headers([slot.disk.window(at, HEADER), slot.disk.window(at + HEADER, HEADER)], header)
     return real_bring_in(slot, reader, damaged, progress)
