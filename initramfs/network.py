@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 ADDRESSES_MAX = 4
 NAME_SERVERS_MAX = 3
-# In place of the module that leads to everything else of the network, where an image has none.
-STAND_IN = {"recovery.network": '"""This image was built without [network]."""\n'}
+# In place of the modules that lead to everything else of the network, where an image has none.
+STAND_IN = dict.fromkeys(("recovery.download", "recovery.network"), '"""This image was built without [network]."""\n')
 
 
 def check_network(config: Config) -> None:

@@ -53,6 +53,11 @@ class Reader(Protocol):
         """``length`` bytes from ``offset``; fewer only at the end. Raises ``OSError``."""
 
 
+def is_far(reader: Reader) -> bool:
+    """Whether ``reader`` is behind a network: it wants to be told what will be read (``announce``)."""
+    return hasattr(reader, "announce")
+
+
 class Header:
     """The parts of a header that is whole, none of them believed yet.
 

@@ -220,6 +220,10 @@ class HttpSource:
         """Whether both seem to hold the same bundle: its header's digest is among the first bytes."""
         return self.start == other.start and self.size == other.size
 
+    def remember(self, start: bytes) -> None:
+        """Have the first bytes, which turned out to be right, not come again."""
+        self.start = start
+
     def add(self, other: HttpSource) -> None:
         """Take over the mirrors of another source, which is closed."""
         self._mirrors += other._mirrors

@@ -7,7 +7,7 @@ where, and what is recorded around it, is decided elsewhere.
 
 from __future__ import annotations
 
-from payload.bundle import read_exactly
+from payload.bundle import is_far, read_exactly
 from payload.codec import zstd_decompress
 from payload.digest import digest
 from payload.errors import BundleError, PayloadCorruptError
@@ -70,7 +70,7 @@ class FrameReader:
     @property
     def is_far(self) -> bool:
         """Whether reading costs more than time on this machine: the source wants announcements."""
-        return hasattr(self.reader, "announce")
+        return is_far(self.reader)
 
     def announce_ranges(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Tell a source that wants to know (one behind a network) what will be read, in order."""
@@ -84,9 +84,18 @@ class FrameReader:
         Raises:
             BundleError: this bundle does not have them, wherever its source looked.
         """
+        return self.stored_and_plain(index)[1]
+
+    def stored_and_plain(self, index: int) -> tuple[bytes, bytes]:
+        """What the bundle holds for frame ``index``, and the verified bytes that it stands for.
+
+        Raises:
+            BundleError: as :meth:`frame`.
+        """
         while True:
             try:
-                return self.decode(index, self.stored(index))
+                stored = self.stored(index)
+                return stored, self.decode(index, stored)
             except PayloadCorruptError:
                 if not self._doubt(index):
                     raise

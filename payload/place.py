@@ -6,6 +6,7 @@ is whole holds every frame:
 1. The first 4 KiB (magic and checksum of the header) are blanked and flushed: whatever else is overwritten from
    now on, nobody takes it for a bundle.
 2. The stored frames are copied as they stand, only where they differ: after a cut a rerun goes on. Flush.
+   From a network only those come that the place does not hold yet, each verified before it is written.
 3. Every frame is read back, past every cache, and verified against the signed table.
 4. The rest of the header, flush, then its first 4 KiB, flush, and the header is read back.
 
@@ -15,16 +16,16 @@ Which place may be overwritten is :func:`place_for`. Does not know what a slot i
 from __future__ import annotations
 
 from payload import frames
-from payload.bundle import HEADER_UNIT_BYTES, read_exactly, read_header
+from payload.bundle import HEADER_UNIT_BYTES, is_far, read_exactly, read_header
 from payload.errors import BundleError, PayloadTooLargeError, TargetReadbackFailedError, TargetWriteFailedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from payload.bundle import Header, Reader
     from payload.frames import Progress
-    from payload.manifest import Manifest
+    from payload.manifest import Image, Manifest
     from statemachine.region import Region
 
 CHUNK_BYTES = 1 << 20
@@ -75,7 +76,10 @@ def keep(place: Region, source: Reader, header: Header, manifest: Manifest, prog
     try:
         _write(place, 0, bytes(HEADER_UNIT_BYTES))
         place.flush()
-        written = _copy(place, source, len(header.raw), length, progress)
+        if is_far(source):
+            written = sum(_fetch(place, source, len(header.raw), image, progress) for image in manifest.images)
+        else:
+            written = _copy(place, source, len(header.raw), length, progress)
         place.flush()
         for error in missing(place, header, manifest, progress):
             raise error
@@ -115,6 +119,41 @@ def _copy(place: Region, source: Reader, start: int, end: int, progress: Progres
             place.flush()
         progress("keep", done, len(positions))
     return written
+
+
+def _fetch(place: Region, source: Reader, start: int, image: Image, progress: Progress) -> int:
+    """Bring the stored frames of ``image`` that ``place`` lacks; the header has ``start`` bytes. How many bytes.
+
+    Raises:
+        BundleError: the source does not have one of them. Those before it are in the place.
+    """
+    table = image.frames()
+    here, there = frames.FrameReader(place, start, table), frames.FrameReader(source, start, table)
+    lacking = _each_once(there, frames.verify_source(here, progress))
+    there.announce(lacking)
+    written = 0
+    for done, index in enumerate(lacking, 1):
+        stored, _plain = there.stored_and_plain(index)
+        _write_within(place, start + table[index].offset, stored)
+        written += len(stored)
+        if done % frames.FLUSH_FRAMES == 0:
+            place.flush()
+        progress("keep", done, len(lacking))
+    return written
+
+
+def _each_once(reader: frames.FrameReader, indices: Iterable[int]) -> list[int]:
+    """Without frames that are stored as the same bytes as one before."""
+    return list({tuple(reader.ranges(index)): index for index in indices}.values())
+
+
+def _write_within(place: Region, offset: int, data: bytes) -> None:
+    """Write ``data`` where no unit needs to begin; what is around it in its first and last unit stays."""
+    unit = place.write_unit
+    first, last = offset // unit * unit, _aligned(offset + len(data), unit) - unit
+    before = (_held(place, first, unit) or bytes(unit))[: offset - first]
+    after = (_held(place, last, unit) or bytes(unit))[offset + len(data) - last :]
+    place.write(first, before + data + after)
 
 
 def _held(place: Region, offset: int, length: int) -> bytes | None:

@@ -187,7 +187,7 @@ def _write(workshop: Workshop, record: Record, number: int, candidates: Iterable
                 candidate.header,
                 image,
                 target_broken=True,
-                reuse=workshop.reuse(candidate, number),
+                reuse=workshop.reuse(candidate.source, candidate.manifest, number),
                 progress=workshop.progress(),
             )
         except (BundleError, TargetTooSmallError) as error:

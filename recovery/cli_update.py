@@ -1,7 +1,8 @@
 """The verbs of the device's command that change what runs: install, commit, rollback, resume, check.
 
 Thin: what they do is `recovery.update`. One installation runs at a time, held by a kernel lock that dies with its
-holder, so nobody ever has a lock to delete. Where a bundle comes from is one function, :func:`open_source`.
+holder, so nobody ever has a lock to delete. Where a bundle comes from is one function, :func:`open_source`: a path,
+or the URLs of one bundle (`recovery.download`).
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import sys
 
 from device_config import CONFIG
 
-from payload.errors import PayloadError
-from recovery import update
+from payload.bundle import is_far
+from payload.errors import FetchError, PayloadError, PayloadUnreadableError
+from recovery import asked, update
+from recovery.asked import Asked
 from recovery.console import tell_console
 from recovery.device_journal import lock_update
 from recovery.disks import find_disk
-from recovery.pace import PacedReader, Terminal, byte_count
-from recovery.workshop import Workshop
+from recovery.pace import PacedReader, Terminal, byte_count, byte_text, received
+from recovery.workshop import Workshop, image_of
 from statemachine.reasons import CODES, advice, label
 from statemachine.record import NO_DIGEST, Record
 
@@ -28,30 +31,48 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from payload.bundle import Reader
-    from payload.sources import FileSource
+    from payload.sources import Source
 
     Run = Callable[[argparse.Namespace], int]
 
 DONE, ERROR, NOTHING_TO_DO, RESTART_NEEDED = 0, 1, 2, 4
 SOURCE_FILE = "/run/unbrick/data/update-source"  # not in the system state: another version starts with its own
-SOURCE_TEXT_BYTES_MAX = 4096
+URLS_MAX = 8
 NICE = 19  # the disk's scheduler follows: the lowest of its best-effort levels
 _OUTCOMES = {
     update.INSTALLED: (RESTART_NEEDED, "installed; restart to try it: unbrick reboot"),
     update.STAGED: (RESTART_NEEDED, "on the disk and verified; restart to install it: unbrick reboot"),
     update.WAITS_FOR_RESTART: (RESTART_NEEDED, "waits for a restart: unbrick reboot"),
-    update.CURRENT: (DONE, "runs already, and is kept for repairs"),
+    update.CURRENT: (DONE, "runs already"),
 }
 
 
 _INSTALL_EXAMPLES = """examples:
   unbrick install /data/os.ubk                 a newer or an older version, at or above the floor
   unbrick install /dev/sda1                    from a disk or partition that begins with a bundle
+  unbrick install http://updates.example.org/os.ubk
+                                               from any static web server; https:// where the image has it
+  unbrick install http://one.example/os.ubk http://two.example/os.ubk
+                                               mirrors: one that fails or lies is set behind the other
   unbrick install --background --rate-limit 2M os.ubk
   unbrick reboot                               try it; without a commit the device comes back by itself
   unbrick resume                               after a power cut or a kill: go on where it was
 
+From a URL only what the device does not hold already is fetched: with two slots straight into the other one, with
+one slot the whole bundle, onto the disk. What was fetched before a cut is not fetched again, by `unbrick resume`
+(the same source, options and rate limit) or by the same command. A bundle that has expired is refused from a URL, and
+taken as a file. The OS has to be online; names are asked of the servers in /etc/resolv.conf.
+
 exit codes: 0 done, 1 error, 4 done, and a restart is needed
+"""
+_CHECK_EXAMPLES = """examples:
+  unbrick check                                read and verify everything that is kept here
+  unbrick check os.ubk                         would this device take it?
+  unbrick check http://updates.example.org/os.ubk && unbrick install http://updates.example.org/os.ubk
+                                               is there something newer? Only the header is fetched
+
+exit codes: 0 intact, or a bundle that would be taken (from a URL: a newer one), 1 damaged, refused or out of reach,
+2 the URL has nothing newer, 4 it is installed already, and a restart is needed
 """
 
 
@@ -59,16 +80,20 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add them to the device's parser."""
     install = _verb(verbs, "install", "install a version from a bundle; it runs after a restart", _install)
     install.epilog, install.formatter_class = _INSTALL_EXAMPLES, argparse.RawDescriptionHelpFormatter
-    install.add_argument("file", metavar="FILE", help="the bundle (.ubk), or a disk or partition that begins with one")
+    bundle = "the bundle (.ubk), a disk or partition that begins with one, or a URL and its mirrors"
+    install.add_argument("where", metavar="FILE|URL", nargs="+", help=bundle)
     install.add_argument("--again", action="store_true", help="also a version that failed on this device")
     install.add_argument("--one-way", action="store_true", help="also where the version that runs could not come back")
+    kept = "from a URL with two slots: bring the whole bundle to the disk, too, for repairs without a network"
+    install.add_argument("--keep", action="store_true", help=kept)
     _pace(install)
     _pace(_verb(verbs, "resume", "go on with an installation that was interrupted", _resume))
     for name, text in (("mark-good", "the OS runs well: confirm its image"), ("commit", "the same as mark-good")):
         _verb(verbs, name, text, _commit)
     _verb(verbs, "rollback", "back to the other version that ran well; it runs after a restart", _rollback)
     check = _verb(verbs, "check", "verify everything that is kept, or whether a bundle would be taken", _check)
-    check.add_argument("file", metavar="FILE", nargs="?", help="a bundle: is it for this device?")
+    check.epilog, check.formatter_class = _CHECK_EXAMPLES, argparse.RawDescriptionHelpFormatter
+    check.add_argument("where", metavar="FILE|URL", nargs="*", help="a bundle: would this device take it?")
 
 
 def _verb(
@@ -76,12 +101,12 @@ def _verb(
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="say the result as JSON")
-    parser.set_defaults(run=lambda chosen: _explained(run, chosen))
+    parser.set_defaults(run=lambda chosen: _explained(run, chosen), refuse=parser.error)
     return parser
 
 
 def _pace(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(again=False, one_way=False)
+    parser.set_defaults(again=False, one_way=False, keep=False)
     parser.add_argument("--background", action="store_true", help="give way to everything else that runs")
     parser.add_argument("--rate-limit", metavar="BYTES", type=byte_count, default=0, help="per second; 500K, 2M")
 
@@ -92,7 +117,7 @@ def _explained(run: Run, chosen: argparse.Namespace) -> int:
         return run(chosen)
     except update.UpdateError as error:
         return _fail(chosen, error.reason, str(error))
-    except PayloadError as error:
+    except (PayloadError, FetchError) as error:
         reason = CODES.get(error.reason, CODES["slot-write-failed"])
         return _fail(chosen, reason, f"{label(reason)}: {error}")
 
@@ -105,52 +130,100 @@ def _fail(chosen: argparse.Namespace, reason: int, text: str) -> int:
 
 
 def _install(chosen: argparse.Namespace) -> int:
+    _check_where(chosen)
     with _Alone():
-        _remember_source(os.path.abspath(chosen.file))
-        return _update_from_file(chosen, chosen.file)
+        wanted = Asked(chosen.where, chosen.keep, chosen.again, chosen.one_way, chosen.rate_limit)
+        asked.remember(SOURCE_FILE, wanted)
+        return _update_from(chosen, wanted)
 
 
-def _update_from_file(chosen: argparse.Namespace, where: str) -> int:
-    source = open_source(where)
+def _check_where(chosen: argparse.Namespace) -> None:
+    """One path, or a few URLs: anything else ends the command."""
+    if len(chosen.where) > 1 and not asked.is_far(chosen.where):
+        chosen.refuse("several places are mirrors of one bundle: all of them have to be URLs")
+    if len(chosen.where) > URLS_MAX:
+        chosen.refuse(f"at most {URLS_MAX} URLs")
+
+
+def _update_from(chosen: argparse.Namespace, wanted: Asked) -> int:
+    terminal = Terminal(sys.stderr)
+    workshop = _workshop(terminal)
+    record = _ledger().look()
     try:
-        return _update(chosen, _workshop(), source)
-    finally:
-        source.close()
+        source = open_source(wanted.where, workshop, record)
+        terminal.watch = source
+        try:
+            return _update(chosen, workshop, source, wanted)
+        finally:
+            source.close()
+    except PayloadError as error:
+        if asked.is_far(wanted.where) and not isinstance(error, PayloadUnreadableError):
+            _forget_unless_begun()
+        raise
 
 
-def _update(chosen: argparse.Namespace, workshop: Workshop, source: Reader) -> int:
+def _forget_unless_begun() -> None:
+    """A bundle that was refused before anything was written is no interrupted installation."""
+    if _ledger().look().target.digest == NO_DIGEST:
+        asked.forget(SOURCE_FILE)
+
+
+def _update(chosen: argparse.Namespace, workshop: Workshop, source: Reader, wanted: Asked) -> int:
     if chosen.background:
         os.nice(NICE)
     ledger = _ledger()
-    outcome = update.update(workshop, ledger, PacedReader(source, chosen.rate_limit), chosen.again, chosen.one_way)
+    paced = PacedReader(source, wanted.rate_limit)
+    outcome = update.update(workshop, ledger, paced, wanted.again, wanted.one_way, wanted.keep)
     record = ledger.look()
     image = record.target if record.target.digest != NO_DIGEST else record.installed
-    if outcome == update.CURRENT or update.is_kept(workshop, image.digest):
-        _forget_source()
+    is_kept = update.is_kept(workshop, image.digest)
+    if outcome == update.CURRENT or is_kept or is_far(source):
+        asked.forget(SOURCE_FILE)
     code, text = _OUTCOMES[outcome]
-    return _report(chosen, code, outcome, image.version, f"version {image.version} {text}")
+    if outcome == update.CURRENT:
+        text += ", and is kept for repairs" if is_kept else "; its bundle is not kept for repairs: --keep brings it"
+    return _report(chosen, code, outcome, image.version, f"version {image.version} {text}", received(source))
 
 
-def open_source(where: str) -> FileSource:
-    """The bundle at ``where``: a path. Another kind of place is added here. Raises ``OSError``."""
+def open_source(where: list[str], workshop: Workshop, record: Record) -> Source:
+    """The bundle at ``where``: one path, or the URLs of one bundle, of which the newest that may be installed is taken.
+
+    Raises:
+        OSError, FetchError, PayloadError, UpdateError: there is none, and why.
+    """
     from payload.sources import FileSource
 
-    return FileSource(os.path.realpath(where), where)
+    if not asked.is_far(where):
+        return FileSource(os.path.realpath(where[0]), where[0])
+    if not CONFIG.get("network"):
+        raise update.UpdateError("network-not-built", where[0])
+    from recovery import download
+
+    workshop.recall(record)
+    return download.find(workshop, where, _tell_unused).source
+
+
+def _tell_unused(name: str, error: Exception) -> None:
+    reason = CODES[getattr(error, "reason", "server-unreachable")]
+    print(f"unbrick: not used: {name}: {label(reason)}: {error}", file=sys.stderr)
 
 
 def _resume(chosen: argparse.Namespace) -> int:
     with _Alone():
         record, workshop = _ledger().look(), _workshop()
+        wanted = asked.recall(SOURCE_FILE)
         if update.waits_for_restart(record):
             text = "nothing is left to do but a restart: unbrick reboot"
             return _report(chosen, RESTART_NEEDED, update.WAITS_FOR_RESTART, record.installed.version, text)
+        if wanted is not None:
+            wanted.rate_limit = chosen.rate_limit or wanted.rate_limit
         workshop.recall(record)
         for candidate in workshop.kept():
             if candidate is not None and candidate.manifest.digest == record.target.digest:
-                return _update(chosen, workshop, candidate.source)
-        where = _remembered_source()
-        if where and os.path.exists(where):
-            return _update_from_file(chosen, where)
+                kept = wanted or Asked([candidate.source.name], rate_limit=chosen.rate_limit)
+                return _update(chosen, workshop, candidate.source, kept)
+        if wanted is not None and wanted.is_there:
+            return _update_from(chosen, wanted)
     return _report(chosen, NOTHING_TO_DO, "nothing", record.installed.version, "no installation was interrupted")
 
 
@@ -167,21 +240,23 @@ def _commit(chosen: argparse.Namespace) -> int:
     line = f"{label(record.reason)}: version {record.confirmed_version}"
     tell_console(f"unbrick: {line}")
     code = _report(chosen, DONE, "confirmed", record.confirmed_version, line)
-    if _remembered_source():
-        _refresh()
+    wanted = asked.recall(SOURCE_FILE)
+    if wanted is not None and not asked.is_far(wanted.where):
+        _refresh(wanted)
     return code
 
 
-def _refresh() -> None:
+def _refresh(wanted: Asked) -> None:
     """Keep the bundle of what was just confirmed, if it came from a file that is still there."""
     try:
         with _Alone():
-            source = open_source(_remembered_source())
+            workshop, record = _workshop(), _ledger().look()
+            source = open_source(wanted.where, workshop, record)
             try:
-                update.refresh(_workshop(), _ledger().look(), source)
+                update.refresh(workshop, record, source)
             finally:
                 source.close()
-            _forget_source()
+            asked.forget(SOURCE_FILE)
     except (OSError, PayloadError, update.UpdateError) as error:
         print(f"unbrick: the bundle is not kept for repairs yet: {error}", file=sys.stderr)
         print("unbrick: what to do: install the same version again, from where it is now", file=sys.stderr)
@@ -196,8 +271,9 @@ def _rollback(chosen: argparse.Namespace) -> int:
 
 
 def _check(chosen: argparse.Namespace) -> int:
+    _check_where(chosen)
     workshop, record = _workshop(), _ledger().look()
-    if chosen.file:
+    if chosen.where:
         return _check_bundle(chosen, workshop, record)
     found = update.findings(workshop, record)
     bad = [one for one in found if one["damaged"]]
@@ -215,24 +291,37 @@ def _check(chosen: argparse.Namespace) -> int:
 def _check_bundle(chosen: argparse.Namespace, workshop: Workshop, record: Record) -> int:
     from payload.bundle import read_header
 
-    source = open_source(chosen.file)
+    source = open_source(chosen.where, workshop, record)
     try:
         workshop.recall(record)
-        manifest = workshop.installable(read_header(source))
+        manifest = workshop.installable(read_header(source), network=is_far(source))
+        came = received(source)
     finally:
         source.close()
+    image = image_of(manifest)
+    if update.waits_for_restart(record) and image.digest in (record.target.digest, record.installed.digest):
+        code, text = _OUTCOMES[update.WAITS_FOR_RESTART]
+        return _report(chosen, code, update.WAITS_FOR_RESTART, image.version, f"version {image.version} {text}", came)
+    order = (image.version > record.installed.version) - (image.version < record.installed.version)
+    if is_far(source) and order <= 0:
+        text = f"nothing newer: version {image.version} is there, version {record.installed.version} runs"
+        return _report(chosen, NOTHING_TO_DO, "nothing", image.version, text, came)
+    update.check_not_failed(record, image)
     relation = {-1: "a downgrade", 0: "the same version", 1: "an upgrade"}
-    order = (manifest.version > record.installed.version) - (manifest.version < record.installed.version)
-    text = f"version {manifest.version} would be taken: {relation[order]}"
-    return _report(chosen, DONE, "accepted", manifest.version, text)
+    text = f"version {image.version} would be taken: {relation[order]}"
+    return _report(chosen, DONE, "accepted", image.version, text, came)
 
 
-def _report(chosen: argparse.Namespace, code: int, outcome: str, version: int, text: str) -> int:
+def _report(
+    chosen: argparse.Namespace, code: int, outcome: str, version: int, text: str, fetched: int | None = None
+) -> int:
+    """``fetched`` bytes came over the network; None where nothing was to come from there."""
     if chosen.json:
         restart = code == RESTART_NEEDED
-        print(json.dumps({"outcome": outcome, "version": version, "restart-needed": restart, "detail": text}))
+        facts = {"outcome": outcome, "version": version, "restart-needed": restart, "detail": text}
+        print(json.dumps(facts if fetched is None else {**facts, "fetched": fetched}))
     else:
-        print(f"unbrick: {text}")
+        print(f"unbrick: {text}" if fetched is None else f"unbrick: {text} ({byte_text(fetched)} fetched)")
     return code
 
 
@@ -249,11 +338,11 @@ class _Alone:
         os.close(self._lock)
 
 
-def _workshop() -> Workshop:
+def _workshop(terminal: Terminal | None = None) -> Workshop:
     def refuse(_record: Record) -> None:
         raise AssertionError("only recovery persists intents this way")
 
-    return Workshop(CONFIG, _disk(), lambda: None, refuse, show=Terminal(sys.stderr))
+    return Workshop(CONFIG, _disk(), lambda: None, refuse, show=terminal or Terminal(sys.stderr))
 
 
 def _ledger() -> update.Ledger:
@@ -262,29 +351,3 @@ def _ledger() -> update.Ledger:
 
 def _disk() -> str:
     return find_disk(CONFIG["disk"]["serial"])
-
-
-def _remember_source(path: str) -> None:
-    """Where the bundle is, for `resume` and for keeping it after the commit. A hint: losing it loses no update."""
-    from payload.durable import atomic_replace
-
-    try:
-        os.makedirs(os.path.dirname(SOURCE_FILE), exist_ok=True)
-        atomic_replace(SOURCE_FILE, os.fsencode(path))
-    except OSError:
-        return
-
-
-def _remembered_source() -> str:
-    try:
-        with open(SOURCE_FILE, "rb") as file:
-            return os.fsdecode(file.read(SOURCE_TEXT_BYTES_MAX))
-    except OSError:
-        return ""
-
-
-def _forget_source() -> None:
-    try:
-        os.unlink(SOURCE_FILE)
-    except OSError:
-        return

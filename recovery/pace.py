@@ -26,7 +26,10 @@ def byte_count(text: str) -> int:
 
 
 class PacedReader:
-    """``source``, at most ``bytes_per_second`` of it on the average; 0 is no limit."""
+    """``source``, at most ``bytes_per_second`` of it on the average; 0 is no limit.
+
+    Of a source behind a network those bytes count that came in, whatever they were read for.
+    """
 
     def __init__(self, source: Reader, bytes_per_second: int) -> None:
         self._source = source
@@ -45,17 +48,40 @@ class PacedReader:
             now = time.monotonic()
             if self._free_at > now:
                 time.sleep(self._free_at - now)
-            self._free_at = max(now, self._free_at) + length / self._bytes_per_second
+            before = received(self._source)
+            try:
+                return self._source.read(offset, length)
+            finally:
+                came = length if before is None else (received(self._source) or 0) - before
+                self._free_at = max(now, self._free_at) + came / self._bytes_per_second
         return self._source.read(offset, length)
 
 
+def received(source: Reader) -> int | None:
+    """How many bytes came in over the network for ``source`` so far; None for one that is not behind a network."""
+    count: int | None = getattr(source, "received", None)
+    return count
+
+
+def byte_text(count: int) -> str:
+    """A number of bytes for people: ``512 bytes``, ``12.3 MiB``."""
+    for factor, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} bytes"
+
+
 class Terminal:
-    """Shows (activity, done, total) as a bar on a terminal, and as a line now and then in a log."""
+    """Shows (activity, done, total) as a bar on a terminal, and as a line now and then in a log.
+
+    ``watch`` is a source whose received bytes are shown as well, if it is behind a network.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._live = stream.isatty()
         self._shown = 0.0
+        self.watch: Reader | None = None
 
     def __call__(self, activity: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -65,7 +91,9 @@ class Terminal:
         self._shown = now
         share = done / total if total else 1.0
         bar = "#" * int(share * BAR_CHARACTERS)
-        line = f"{activity:<14} [{bar:<{BAR_CHARACTERS}}] {share:4.0%}"
+        came = None if self.watch is None else received(self.watch)
+        fetched = "" if came is None else f"  {byte_text(came)} fetched "
+        line = f"{activity:<14} [{bar:<{BAR_CHARACTERS}}] {share:4.0%}{fetched}"
         ending = "\n" if done >= total or not self._live else ""
         self._stream.write(f"\r{line}{ending}" if self._live else f"{line}\n")
         self._stream.flush()

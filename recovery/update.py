@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from payload import frames, install
-from payload.bundle import read_header
+from payload.bundle import is_far, read_header
 from payload.errors import PayloadError, PayloadUnreadableError
 from payload.place import bundle_bytes, keep, missing, place_for
 from recovery.device_journal import DeviceJournal, lock_journal
@@ -110,11 +110,20 @@ def _slots_of(record: Record) -> tuple[object, ...]:
     return record.state, record.primary, record.slots, record.target, record.target_slot
 
 
-def update(workshop: Workshop, ledger: Ledger, source: Reader, again: bool = False, one_way: bool = False) -> str:
+def update(
+    workshop: Workshop,
+    ledger: Ledger,
+    source: Reader,
+    again: bool = False,
+    one_way: bool = False,
+    keep_far: bool = False,
+) -> str:
     """Install the bundle that ``source`` holds: ``installed``, ``staged``, ``current`` or ``waits-for-restart``.
 
     Upgrade and downgrade are the same. ``again`` allows a version that failed on this device; ``one_way`` the
-    update of a single slot whose own version could not be installed again.
+    update of a single slot whose own version could not be installed again. What comes over a network must not
+    have expired. With two slots it goes straight into the other one, and only what the device does not hold
+    already is fetched; ``keep_far`` brings the whole bundle to the disk, as it is always done with a local one.
 
     Raises:
         UpdateError, PayloadError, JournalError: not done; what boots is as before.
@@ -122,23 +131,25 @@ def update(workshop: Workshop, ledger: Ledger, source: Reader, again: bool = Fal
     header = read_header(source)
     record = ledger.look()
     workshop.recall(record)
-    manifest = workshop.installable(header)
+    manifest = workshop.installable(header, network=is_far(source))
     record = keep_trust(workshop, ledger, record)
     image = image_of(manifest)
     if waits_for_restart(record) and image.digest in (record.target.digest, record.installed.digest):
         return WAITS_FOR_RESTART
     _check_confirmed(record)
+    streamed = is_far(source) and not keep_far and len(record.slots) > 1
     if record.installed.digest == image.digest:
-        refresh(workshop, record, source)
+        if not streamed:
+            refresh(workshop, record, source)
         return CURRENT
-    _check_not_failed(record, image, again)
+    check_not_failed(record, image, again)
     check_intact(workshop, record, record.primary)
     number = len(record.slots) - 1 - record.primary
     slot = workshop.slots[number]
     install.check_room(slot.region, slot.headers, header, manifest.image(SLOT_CLASS))
     if len(record.slots) == 1:
         return _stage(workshop, ledger, record, (source, header, manifest), one_way)
-    return _install(workshop, ledger, record, number, (source, header, manifest))
+    return _install(workshop, ledger, record, number, (source, header, manifest), streamed)
 
 
 def keep_trust(workshop: Workshop, ledger: Ledger, record: Record) -> Record:
@@ -161,7 +172,8 @@ def _check_confirmed(record: Record) -> None:
         raise UpdateError("not-confirmed", f"the device is in {record.state}")
 
 
-def _check_not_failed(record: Record, image: Image, again: bool) -> None:
+def check_not_failed(record: Record, image: Image, again: bool = False) -> None:
+    """Raises ``UpdateError`` for what was tried on this device and failed, unless it is to be tried ``again``."""
     other = record.other
     if record.target.digest == image.digest:
         return  # it was begun already
@@ -220,10 +232,10 @@ def stage(ledger: Ledger, record: Record, image: Image) -> None:
     ledger.advance("update_staged", requested, lambda _record: fields, record)
 
 
-def _install(workshop: Workshop, ledger: Ledger, record: Record, number: int, bundle: _Bundle) -> str:
+def _install(workshop: Workshop, ledger: Ledger, record: Record, number: int, bundle: _Bundle, streamed: bool) -> str:
     """Two slots: write the other one, read it back, make it the primary one."""
     source, header, manifest = bundle
-    place = _place_for(workshop, bundle, needed=record.installed.digest)
+    place = None if streamed else _place_for(workshop, bundle, needed=record.installed.digest)
     if place is not None:
         keep(workshop.places[place], *bundle, workshop.progress())
         source = workshop.places[place]
@@ -231,8 +243,16 @@ def _install(workshop: Workshop, ledger: Ledger, record: Record, number: int, bu
     record = ledger.advance("update_started", CODES["update-started"], lambda _record: fields, record)
     slot = workshop.slots[number]
     image = manifest.image(SLOT_CLASS)
-    show = workshop.progress()
-    report = install.install(slot.region, slot.headers, source, header, image, target_broken=True, progress=show)
+    report = install.install(
+        slot.region,
+        slot.headers,
+        source,
+        header,
+        image,
+        target_broken=True,
+        reuse=workshop.reuse(source, manifest, number),
+        progress=workshop.progress(),
+    )
     written = {"frames_written": report.frames_written}
     ledger.advance("update_installed", CODES["installed"], lambda _record: written, record)
     return INSTALLED

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from payload import install, sources
+from payload.bundle import is_far
 from payload.errors import PayloadCorruptError, PayloadError
 from recovery.console import Progress, say
 from recovery.disks import open_region
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from payload.bundle import Header
+    from payload.bundle import Header, Reader
     from payload.fetch import HttpSource
     from payload.frames import Progress as Show
     from payload.manifest import Manifest
@@ -170,16 +171,23 @@ class Workshop:
 
     def remote_candidates(self, record: Record) -> list[sources.Candidate]:
         """The same from the network, which is asked only now; the link comes up for it."""
+        taken, refused = self.downloadable(self.network.look() if self.network else ())
+        return self._chosen(record, taken, refused)
+
+    def downloadable(
+        self, offered: Sequence[HttpSource]
+    ) -> tuple[list[sources.Candidate], list[tuple[sources.Source, PayloadError]]]:
+        """What may be installed of what servers offer, whatever its version; and the others, with why."""
         taken: list[sources.Candidate] = []
         refused: list[tuple[sources.Source, PayloadError]] = []
-        for source in self.network.look() if self.network else ():
+        for source in offered:
             found, failed = sources.candidates([source], self._downloadable)
             while failed and _was_changed_on_its_way(source, failed[0][1]):
                 found, failed = sources.candidates([source], self._downloadable)
             taken += found
             refused += failed
         taken, revoked = sources.believed_still(taken, self._downloadable)
-        return self._chosen(record, taken, [*refused, *revoked])
+        return taken, [*refused, *revoked]
 
     def _chosen(
         self, record: Record, taken: list[sources.Candidate], refused: list[tuple[sources.Source, PayloadError]]
@@ -219,17 +227,17 @@ class Workshop:
         for candidate in candidates:
             candidate.source.close()
 
-    def reuse(self, candidate: sources.Candidate, number: int) -> Reuse | None:
+    def reuse(self, source: Reader, manifest: Manifest, number: int) -> Reuse | None:
         """What is here already of a bundle behind a network; a local one is read faster than old content.
 
         ``number`` is the slot that is to be written.
         """
-        if not hasattr(candidate.source, "announce"):
+        if not is_far(source):
             return None
         from recovery.old_content import reuse
 
         slots = [(slot.region, slot.headers) for slot in self.slots]
-        return reuse(candidate.manifest, SLOT_CLASS, slots, number, self.places, self.believe)
+        return reuse(manifest, SLOT_CLASS, slots, number, self.places, self.believe)
 
     def _kept(self) -> list[sources.RegionSource]:
         return [sources.RegionSource(place, name) for place, name in zip(self.places, PLACE_NAMES, strict=False)]
@@ -238,13 +246,12 @@ class Workshop:
         self.alive()
         return sources.scan(sources.DeviceMounter(), exclude_disks=(self.disk.rpartition("/")[2],))
 
-    def installable(self, header: Header) -> Manifest:
-        """What may be installed here and now: it must be for the kernel that runs."""
-        return self.keyring.installable(header, os.uname().release)
+    def installable(self, header: Header, *, network: bool = False) -> Manifest:
+        """What may be installed here and now: for the kernel that runs; over a ``network``, not expired either."""
+        return self.keyring.installable(header, os.uname().release, network=network)
 
     def _downloadable(self, header: Header) -> Manifest:
-        """The same for what comes over a network: also not expired."""
-        return self.keyring.installable(header, os.uname().release, network=True)
+        return self.installable(header, network=True)
 
     def _tell(self, reason: int, text: str) -> None:
         """Why a source is refused, once: a resting device looks at the same sources again and again."""

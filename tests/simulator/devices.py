@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from payload.bundle import Header, decode_header, read_header
+from payload.bundle import Header, Reader, decode_header, read_header
 from payload.create import BundleInput
 from payload.errors import PayloadBelowFloorError, PayloadError
 from payload.manifest import Manifest
@@ -245,6 +245,25 @@ class Device:
         return [one for one in self.kind.versions for place in self.places() if place.startswith(one.content)]
 
 
+class FarSource:
+    """A bundle as something behind a network gives it: it hears what will be read. ``read_ranges`` keeps what was."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.read_ranges: list[tuple[int, int]] = []
+
+    @property
+    def size(self) -> int:
+        return self._reader.size
+
+    def announce(self, ranges: Sequence[tuple[int, int]]) -> None:
+        assert all(length > 0 for _offset, length in ranges)
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.read_ranges.append((offset, length))
+        return self._reader.read(offset, length)
+
+
 def _no_other_writer() -> int:
     return os.open(os.devnull, os.O_RDONLY)
 
@@ -306,16 +325,18 @@ def factory(kind: Kind, installed: int, other: int = 0, kept: Sequence[int] = (1
 
 @dataclass(frozen=True)
 class Wish:
-    """What a person wants: a version ``installed``, or a ``rolled_back`` device. ``done`` says when it is so."""
+    """What a person wants: a version ``installed``, or a ``rolled_back`` device. ``far``: from a server."""
 
     version: int
     rolled_back: bool = False
+    far: bool = False
 
     def ask(self, device: Device, again: bool) -> None:
         if self.rolled_back and not again:
             update.rollback(device.workshop(), device.ledger())
         else:
-            update.update(device.workshop(), device.ledger(), device.stick(self.version), again)
+            source = device.stick(self.version)
+            update.update(device.workshop(), device.ledger(), FarSource(source) if self.far else source, again)
 
 
 REPAIRABLE = ("E300", "E301")

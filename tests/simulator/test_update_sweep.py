@@ -88,10 +88,12 @@ def make_scenarios(folder: Path) -> Scenarios:
     return {
         "upgrade": Scenario(two, Wish(2)),
         "upgrade, one place": Scenario(replace(two, places=1), Wish(2)),
+        "upgrade, from afar": Scenario(replace(two, places=1), Wish(2, far=True)),
         "downgrade": Scenario(two, Wish(1), installed=2, kept=(2, 1)),
         "gives way": Scenario(replace(two, bad=(2,)), Wish(2)),
         "rollback": Scenario(two, Wish(1, rolled_back=True), installed=2, other=1, kept=(2, 1)),
         "one slot": Scenario(one, Wish(2)),
+        "one slot, from afar": Scenario(one, Wish(2, far=True)),
         "one slot, gives way": Scenario(replace(one, bad=(2,)), Wish(2)),
         "one slot, rollback": Scenario(one, Wish(1, rolled_back=True), installed=2, kept=(2, 1)),
         "damaged": Scenario(one, Wish(1), damage="slot"),
@@ -102,7 +104,7 @@ def make_scenarios(folder: Path) -> Scenarios:
 
 NAMES = (
     "upgrade", "upgrade, one place", "downgrade", "gives way", "rollback", "one slot", "one slot, gives way",
-    "one slot, rollback", "damaged", "damaged, gives way", "journal lost",
+    "one slot, rollback", "damaged", "damaged, gives way", "journal lost", "upgrade, from afar", "one slot, from afar",
 )  # fmt: skip
 
 
@@ -280,8 +282,11 @@ def not_doubting(self: Record, number: int) -> Record:
     return self
 
 
+Parts = tuple[Any, Header, Manifest]
+
+
 def journal_first(
-    workshop: Workshop, ledger: update.Ledger, record: Record, number: int, bundle: tuple[Any, Header, Manifest]
+    workshop: Workshop, ledger: update.Ledger, record: Record, number: int, bundle: Parts, _streamed: bool
 ) -> str:
     source, header, manifest = bundle
     fields = {"target": image_of(manifest), "target_slot": number}
@@ -295,8 +300,10 @@ def journal_first(
 real_install = update._install
 
 
-def wrong_slot(workshop: Workshop, ledger: update.Ledger, record: Record, number: int, bundle: Any) -> str:
-    return real_install(workshop, ledger, record, 1 - number, bundle)
+def wrong_slot(
+    workshop: Workshop, ledger: update.Ledger, record: Record, number: int, bundle: Parts, streamed: bool
+) -> str:
+    return real_install(workshop, ledger, record, 1 - number, bundle, streamed)
 
 
 real_bring_in = install._bring_in
