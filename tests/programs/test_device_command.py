@@ -6,17 +6,23 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from statemachine.record import Record
-from tests.simulator.devices import Device, Kind, Version, factory
+from tests.simulator.devices import FRAMES, HEADER, Device, Kind, Version, factory
 from tests.simulator.disk import Storage
+from tests.unit.payload_samples import FRAME
+from tests.unit.test_recovery_network import config as network_config
+from tests.unit.test_update_url import DAY, Noise, expired_version
+from tests.unit.web_server import StaticFile, WebServer
 
 ROOT = Path(__file__).parents[2]
 # The configuration is built into an image, and the disk of a device is found by its serial number.
@@ -27,6 +33,7 @@ folder = sys.argv[2]
 made = types.ModuleType("device_config")
 made.CONFIG = json.load(open(folder + "/config.json"))
 sys.modules["device_config"] = made
+sys.modules["encodings.idna"] = None  # the frozen program has no such codec
 from recovery import cli, cli_update, device_journal
 cli.find_disk = cli_update.find_disk = lambda serial: folder + "/disk.img"
 device_journal.LOCK, device_journal.UPDATE_LOCK = folder + "/run/journal.lock", folder + "/run/update.lock"
@@ -43,6 +50,7 @@ class Command:
         self.folder = folder
         self.kind = kind
         device = factory(kind, installed)
+        device.config["network"] = network_config()
         (folder / "disk.img").write_bytes(device.storage.images()[0])
         (folder / "config.json").write_text(json.dumps(device.config))
         for version in kind.versions:
@@ -67,13 +75,19 @@ class Command:
             assert time.monotonic() < deadline, f"no {name}"
             time.sleep(0.01)
 
+    def opened(self) -> Device:
+        """What is on the disk now."""
+        return Device(self.kind, Storage(images=[(self.folder / "disk.img").read_bytes()]))
+
     def restart(self) -> Record:
         """The device starts; what its recovery did is on the disk afterwards."""
-        disk = self.folder / "disk.img"
-        device = Device(self.kind, Storage(images=[disk.read_bytes()]))
+        device = self.opened()
         record = device.boot()
-        disk.write_bytes(device.storage.images()[0])
+        self.write(device)
         return record
+
+    def write(self, device: Device) -> None:
+        (self.folder / "disk.img").write_bytes(device.storage.images()[0])
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +176,111 @@ def test_help_shows_how(device: Command) -> None:
     assert "unbrick install --background --rate-limit 2M os.ubk" in shown
     assert "exit codes" in shown
     assert device.run("install", "--rate-limit", "fast", "x").returncode == 2
+    assert "all of them have to be URLs" in device.run("install", "http://one/a", "two").stderr
+
+
+class Drips(StaticFile):
+    """Sends little at a time, so that what was sent is about what came in."""
+
+    def send(self, connection: socket.socket, body: bytes) -> None:
+        for start in range(0, len(body), 512):
+            self.sent += len(body[start : start + 512])
+            connection.sendall(body[start : start + 512])
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Kind:
+    folder = tmp_path_factory.mktemp("noise")
+    return Kind((Noise(folder, 1, shared=0), Noise(folder, 2, shared=0)))
+
+
+@pytest.mark.requirement("M7", "M17")
+@pytest.mark.fault("N3")
+@pytest.mark.parametrize(("slots", "goes_on_by"), [(2, "install"), (2, "resume"), (1, "install"), (1, "resume")])
+def test_a_killed_download_goes_on_and_fetches_the_rest(
+    noise: Kind, tmp_path: Path, slots: int, goes_on_by: str
+) -> None:
+    device, version = Command(tmp_path, replace(noise, slots=slots)), noise.version(2)
+    dripping, rest = Drips(version.content), StaticFile(version.content)
+    with WebServer(dripping) as server:
+        process = subprocess.Popen(device.words("install", "--rate-limit", "1M", server.url))
+        deadline = time.monotonic() + 30
+        while dripping.sent < HEADER + 2.6 * FRAME:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        written = frames_on_disk(device, version)
+        assert 1 <= written < FRAMES
+        assert device.opened().journal(look_only=True).record.state == "CONFIRMED"
+        server.answer = rest
+        done = device.run(*(("resume",) if goes_on_by == "resume" else ("install", server.url)), "--json")
+    assert done.returncode == 4, done.stderr
+    assert rest.sent <= len(version.content) - written * FRAME, "and none of it twice"
+    assert json.loads(done.stdout)["fetched"] >= rest.sent
+    assert "fetched" in done.stderr, "the progress bar shows it"
+    assert device.restart().installed.version == 2
+    assert device.run("commit").stdout == "unbrick: E100 confirmed: version 2\n"
+    assert device.run("resume").returncode == 2
+
+
+def frames_on_disk(device: Command, version: Version) -> int:
+    """How many frames of it the disk holds, in a slot or in a place."""
+    content = (device.folder / "disk.img").read_bytes()
+    return sum(version.plain[at : at + FRAME] in content for at in range(0, len(version.plain), FRAME))
+
+
+@pytest.mark.requirement("M3", "M22")
+@pytest.mark.fault("T3", "N8")
+def test_what_has_expired_is_refused_from_a_server_alone(device: Command) -> None:
+    opened = device.opened()
+    journal = opened.journal()
+    journal.persist(journal.record.but(clock_floor=2 * DAY))
+    device.write(opened)
+    expired = expired_version(device.folder)
+    with WebServer(StaticFile(expired)) as server:
+        for verb in ("check", "install"):
+            refused = device.run(verb, server.url)
+            assert (refused.returncode, "E422 payload-expired" in refused.stderr) == (1, True)
+            assert "what to do: Offer the newest one, or bring this one on a USB stick." in refused.stderr
+    assert device.run("resume").returncode == 2, "nothing was begun"
+    assert device.run("install", str(device.folder / "expired.ubk")).returncode == 4
+
+
+@pytest.mark.requirement("M22")
+@pytest.mark.fault("N4", "N6")
+def test_a_mirror_that_lies_and_one_that_is_gone(device: Command) -> None:
+    content = device.kind.version(2).content
+    with WebServer(StaticFile(content[:HEADER] + bytes(len(content) - HEADER))) as lies:
+        refused = device.json("install", lies.url)
+        assert (refused["outcome"], refused["reason"]) == ("failed", "E403 payload-corrupt")
+        with WebServer(StaticFile(content)) as honest:
+            done = device.run("install", lies.url, "http://127.0.0.1:1/gone", honest.url)
+    assert done.returncode == 4, done.stderr
+    assert "unbrick: not used: http://127.0.0.1:1/gone: E433 server-unreachable" in done.stderr
+    assert device.restart().installed.version == 2
+
+
+@pytest.mark.fault("N1")
+def test_a_server_that_is_gone_is_a_reason_and_a_next_step(device: Command) -> None:
+    gone = device.run("install", "http://127.0.0.1:1/os.ubk")
+    assert gone.returncode == 1
+    assert "E433 server-unreachable" in gone.stderr and "what to do: Check the network and the server" in gone.stderr
+    assert device.run("resume").returncode == 1, "it is asked again, whenever it comes back"
+    config = json.loads((device.folder / "config.json").read_text())
+    (device.folder / "config.json").write_text(json.dumps({**config, "network": None}))
+    assert "E439 network-not-built" in device.run("install", "http://127.0.0.1:1/os.ubk").stderr
+
+
+@pytest.mark.requirement("M4")
+def test_a_server_is_asked_for_something_newer_by_its_header_alone(device: Command) -> None:
+    newer, same = (StaticFile(device.kind.version(number).content) for number in (2, 1))
+    with WebServer(newer) as server, WebServer(same) as old:
+        found = device.run("check", server.url, "--json")
+        assert (found.returncode, json.loads(found.stdout)["outcome"]) == (0, "accepted")
+        assert newer.sent <= HEADER < len(newer.content)
+        nothing = device.run("check", old.url)
+        assert (nothing.returncode, "nothing newer: version 1 is there" in nothing.stdout) == (2, True)
+        assert device.run("install", server.url).returncode == 4
+        assert device.run("check", server.url).returncode == 4

@@ -92,6 +92,17 @@ def test_the_whole_bundle_is_kept_where_that_is_asked_for(two: Kind) -> None:
     assert (device.whole_slot(1), two.version(2) in device.whole_places()) == (two.version(2), True)
 
 
+def test_a_long_header_comes_once(two: Kind, tmp_path: Path) -> None:
+    fields = BundleInput(COMPATIBLE, 9, "9.0", RELEASE, ())
+    static = StaticFile(make(tmp_path, random.Random(9).randbytes(200 * FRAME), fields=fields)[0].read_bytes())
+    with WebServer(static) as server:
+        found = download.find(workshop_of(factory(two, installed=1)), [server.url], Unused())
+        assert len(found.header.raw) > HEADER
+        assert read_header(found.source).raw == found.header.raw
+        assert static.sent == len(found.header.raw)
+        found.source.close()
+
+
 @pytest.mark.parametrize("keep_far", [True, False])
 def test_what_runs_already_is_fetched_only_to_be_kept(two: Kind, keep_far: bool) -> None:
     device = factory(two, installed=1, kept=())
@@ -186,11 +197,11 @@ def test_old_content_is_not_fetched(tmp_path: Path) -> None:
 
 
 class Noise(Version):
-    """Its last frame is its own, the others are those of every version; for devices with the ``old`` ones."""
+    """Its first frames are ``shared`` with every version, the others its own; for devices with the ``old`` ones."""
 
-    def __init__(self, folder: Path, number: int, *old: Path) -> None:
-        own = random.Random(number).randbytes(FRAME)
-        self.plain = random.Random(0).randbytes((FRAMES - 1) * FRAME) + own
+    def __init__(self, folder: Path, number: int, *old: Path, shared: int = FRAMES - 1) -> None:
+        own = random.Random(number).randbytes((FRAMES - shared) * FRAME)
+        self.plain = random.Random(0).randbytes(shared * FRAME) + own
         fields = BundleInput(COMPATIBLE, number, f"{number}.0", RELEASE, (), old_versions=old)
         path, _created = make(folder, self.plain, name=f"v{number}", fields=fields)
         self.content = path.read_bytes()
