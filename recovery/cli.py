@@ -32,9 +32,12 @@ _EXAMPLES = """examples:
   unbrick status --output-format=shell
   unbrick mark-good                  the OS runs well: confirm it
   unbrick install os.ubk             install another version: newer or older, all the same
+  unbrick install http://updates.example.org/os.ubk
   unbrick install --background --rate-limit 2M os.ubk
   unbrick rollback                   back to the other version that ran well
   unbrick check                      read and verify everything that is kept
+  unbrick check http://updates.example.org/os.ubk
+                                     is there something newer?
   unbrick reboot --recovery          verify the slot at the next start
   unbrick log                        what happened, oldest first
   unbrick journal show --json        every record of the journal

@@ -101,7 +101,7 @@ def _verb(
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="say the result as JSON")
-    parser.set_defaults(run=lambda chosen: _explained(run, chosen), refuse=parser.error)
+    parser.set_defaults(run=lambda chosen: _explained(run, chosen), refuse=parser.error, then="")
     return parser
 
 
@@ -123,9 +123,10 @@ def _explained(run: Run, chosen: argparse.Namespace) -> int:
 
 
 def _fail(chosen: argparse.Namespace, reason: int, text: str) -> int:
+    step = advice(reason).removesuffix(".") + chosen.then + "."
     if chosen.json:
-        print(json.dumps({"outcome": "failed", "reason": label(reason), "detail": text, "advice": advice(reason)}))
-    print(f"unbrick: {text}\nunbrick: what to do: {advice(reason)}", file=sys.stderr)
+        print(json.dumps({"outcome": "failed", "reason": label(reason), "detail": text, "advice": step}))
+    print(f"unbrick: {text}\nunbrick: what to do: {step}", file=sys.stderr)
     return ERROR
 
 
@@ -156,8 +157,11 @@ def _update_from(chosen: argparse.Namespace, wanted: Asked) -> int:
             return _update(chosen, workshop, source, wanted)
         finally:
             source.close()
-    except PayloadError as error:
-        if asked.is_far(wanted.where) and not isinstance(error, PayloadUnreadableError):
+    except (FetchError, PayloadUnreadableError):
+        chosen.then = "; then `unbrick resume`, which fetches what is missing" if asked.is_far(wanted.where) else ""
+        raise
+    except PayloadError:
+        if asked.is_far(wanted.where):
             _forget_unless_begun()
         raise
 

@@ -195,7 +195,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Kind:
     return Kind((Noise(folder, 1, shared=0), Noise(folder, 2, shared=0)))
 
 
-@pytest.mark.requirement("M7", "M17")
+@pytest.mark.requirement("M3", "M7")
 @pytest.mark.fault("N3")
 @pytest.mark.parametrize(("slots", "goes_on_by"), [(2, "install"), (2, "resume"), (1, "install"), (1, "resume")])
 def test_a_killed_download_goes_on_and_fetches_the_rest(
@@ -231,7 +231,7 @@ def frames_on_disk(device: Command, version: Version) -> int:
     return sum(version.plain[at : at + FRAME] in content for at in range(0, len(version.plain), FRAME))
 
 
-@pytest.mark.requirement("M3", "M22")
+@pytest.mark.requirement("M6")
 @pytest.mark.fault("T3", "N8")
 def test_what_has_expired_is_refused_from_a_server_alone(device: Command) -> None:
     opened = device.opened()
@@ -248,7 +248,7 @@ def test_what_has_expired_is_refused_from_a_server_alone(device: Command) -> Non
     assert device.run("install", str(device.folder / "expired.ubk")).returncode == 4
 
 
-@pytest.mark.requirement("M22")
+@pytest.mark.requirement("M6")
 @pytest.mark.fault("N4", "N6")
 def test_a_mirror_that_lies_and_one_that_is_gone(device: Command) -> None:
     content = device.kind.version(2).content
@@ -267,10 +267,18 @@ def test_a_server_that_is_gone_is_a_reason_and_a_next_step(device: Command) -> N
     gone = device.run("install", "http://127.0.0.1:1/os.ubk")
     assert gone.returncode == 1
     assert "E433 server-unreachable" in gone.stderr and "what to do: Check the network and the server" in gone.stderr
+    assert gone.stderr.endswith("; then `unbrick resume`, which fetches what is missing.\n")
     assert device.run("resume").returncode == 1, "it is asked again, whenever it comes back"
     config = json.loads((device.folder / "config.json").read_text())
     (device.folder / "config.json").write_text(json.dumps({**config, "network": None}))
     assert "E439 network-not-built" in device.run("install", "http://127.0.0.1:1/os.ubk").stderr
+
+
+def test_the_unit_that_resumes_looks_for_what_an_installation_leaves() -> None:
+    unit = (ROOT / "recovery/os/system/unbrick-resume.service").read_text()
+    program = (ROOT / "recovery/cli_update.py").read_text()
+    condition = next(line for line in unit.splitlines() if line.startswith("ConditionPathExists="))
+    assert f'SOURCE_FILE = "{condition.partition("=")[2]}"' in program
 
 
 @pytest.mark.requirement("M4")

@@ -24,7 +24,7 @@ from tests.unit.payload_samples import COMPATIBLE, FRAME, BytesReader, Sample, m
 from tests.unit.test_recovery_network import config
 from tests.unit.web_server import StaticFile, WebServer
 
-pytestmark = [pytest.mark.requirement("M17", "M22"), pytest.mark.fault("N1", "N3")]
+pytestmark = [pytest.mark.requirement("M6"), pytest.mark.fault("N1", "N3")]
 
 DAY = 86_400
 
@@ -185,6 +185,7 @@ def test_a_broken_download_goes_on_where_it_broke(two: Kind) -> None:
     assert device.whole_slot(1) == two.version(2)
 
 
+@pytest.mark.requirement("M3")
 def test_old_content_is_not_fetched(tmp_path: Path) -> None:
     """Version 2 differs in one frame of version 1, and its bundle knows that."""
     old, new = Noise(tmp_path, 1), Noise(tmp_path, 2, tmp_path / "v1.ubk")
@@ -210,7 +211,6 @@ class Noise(Version):
         self.number = number
 
 
-@pytest.mark.requirement("M3")
 @pytest.mark.fault("T3")
 def test_what_has_expired_is_refused_from_a_server_and_taken_as_a_file(two: Kind, tmp_path: Path) -> None:
     device, expired = factory(two, installed=1), expired_version(tmp_path)
@@ -218,7 +218,7 @@ def test_what_has_expired_is_refused_from_a_server_and_taken_as_a_file(two: Kind
     journal.persist(journal.record.but(clock_floor=2 * DAY))
     with WebServer(StaticFile(expired)) as server:
         with pytest.raises(PayloadExpiredError):
-            install(device, server.url)
+            download.find(workshop_of(device), [server.url], Unused())
         far = FarSource(BytesReader(expired))
         with pytest.raises(PayloadExpiredError):
             update.update(device.workshop(), device.ledger(), PacedReader(far, 0))
@@ -230,7 +230,6 @@ def expired_version(folder: Path, version: int = 2) -> bytes:
     return make(folder, mixed_image(FRAMES, version), name="expired", fields=fields)[0].read_bytes()
 
 
-@pytest.mark.requirement("M22")
 @pytest.mark.fault("N6")
 def test_the_newest_of_several_is_taken_and_a_lying_mirror_costs_nothing_but_time(two: Kind) -> None:
     device, unused = factory(two, installed=1), Unused()
