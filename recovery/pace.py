@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 SHOWN_INTERVAL_SECONDS = 0.2
 LOGGED_INTERVAL_SECONDS = 5.0
 BAR_CHARACTERS = 30
+BYTE_TEXT_CHARACTERS = 10  # so that a line on a terminal covers the one before
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -92,7 +93,7 @@ class Terminal:
         share = done / total if total else 1.0
         bar = "#" * int(share * BAR_CHARACTERS)
         came = None if self.watch is None else received(self.watch)
-        fetched = "" if came is None else f"  {byte_text(came)} fetched "
+        fetched = "" if came is None else f"  {byte_text(came):>{BYTE_TEXT_CHARACTERS}} fetched"
         line = f"{activity:<14} [{bar:<{BAR_CHARACTERS}}] {share:4.0%}{fetched}"
         ending = "\n" if done >= total or not self._live else ""
         self._stream.write(f"\r{line}{ending}" if self._live else f"{line}\n")

@@ -285,7 +285,7 @@ def test_progress_says_how_much_came_in(capsys: pytest.CaptureFixture[str]) -> N
     terminal.watch = _Counted()
     terminal.watch.read(0, 1)
     terminal("write", 1, 1)
-    assert capsys.readouterr().err.endswith("100%  200 bytes fetched \n")
+    assert capsys.readouterr().err.endswith("100%   200 bytes fetched\n")
     assert [byte_text(count) for count in (1 << 10, 3 << 19, 5 << 30)] == ["1.0 KiB", "1.5 MiB", "5.0 GiB"]
 
 
