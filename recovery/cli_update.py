@@ -15,7 +15,8 @@ import sys
 from device_config import CONFIG
 
 from payload.bundle import is_far
-from payload.errors import FetchError, PayloadError, PayloadUnreadableError
+from payload.errors import BundleError, FetchError, PayloadError, PayloadUnreadableError, TrustError
+from payload.url import parse
 from recovery import asked, update
 from recovery.asked import Asked
 from recovery.console import tell_console
@@ -139,11 +140,21 @@ def _install(chosen: argparse.Namespace) -> int:
 
 
 def _check_where(chosen: argparse.Namespace) -> None:
-    """One path, or a few URLs: anything else ends the command."""
+    """One path, or a few URLs that this image can ask: anything else ends the command, and nothing is remembered."""
     if len(chosen.where) > 1 and not asked.is_far(chosen.where):
         chosen.refuse("several places are mirrors of one bundle: all of them have to be URLs")
     if len(chosen.where) > URLS_MAX:
         chosen.refuse(f"at most {URLS_MAX} URLs")
+    network = CONFIG.get("network")
+    for text in chosen.where:
+        if "://" not in text:
+            continue
+        try:
+            url = parse(text)
+        except FetchError as error:
+            chosen.refuse(str(error))
+        if not network or (url.scheme == "https" and not network.get("https")):
+            raise update.UpdateError("network-not-built", f"{url.scheme} is not part of this image")
 
 
 def _update_from(chosen: argparse.Namespace, wanted: Asked) -> int:
@@ -160,7 +171,7 @@ def _update_from(chosen: argparse.Namespace, wanted: Asked) -> int:
     except (FetchError, PayloadUnreadableError):
         chosen.then = "; then `unbrick resume`, which fetches what is missing" if asked.is_far(wanted.where) else ""
         raise
-    except PayloadError:
+    except (BundleError, TrustError):
         if asked.is_far(wanted.where):
             _forget_unless_begun()
         raise
@@ -199,8 +210,6 @@ def open_source(where: list[str], workshop: Workshop, record: Record) -> Source:
 
     if not asked.is_far(where):
         return FileSource(os.path.realpath(where[0]), where[0])
-    if not CONFIG.get("network"):
-        raise update.UpdateError("network-not-built", where[0])
     from recovery import download
 
     workshop.recall(record)

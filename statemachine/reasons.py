@@ -96,7 +96,7 @@ REASONS = {
     436: ("server-misbehaves", "The server does not answer as HTTP demands, or gives other bytes than the signed ones.", "Check what answers at the URL; it is tried again."),
     437: ("payload-changed", "The payload on the server was replaced while it was read.", "Nothing: it is read anew."),
     438: ("server-untrusted", "The server has no certificate that is believed for its name, or does not speak TLS.", "Check the certificate, its dates and [network] ca, and what answers at the URL; it is tried again."),
-    439: ("network-not-built", "This image was built without the network.", "Add [network] to device.toml and build again, or bring the payload as a file."),
+    439: ("network-not-built", "This image was built without what the URL needs.", "Bring the payload as a file, or build the image with [network], and https in it."),
     500: ("disk-missing", "The device's disk did not appear.", "Check the disk and its serial number in device.toml."),
     501: ("data-unmountable", "The data partition could not be mounted.",
           "Nothing: the OS starts without it. User data is not touched."),

@@ -177,6 +177,7 @@ def test_help_shows_how(device: Command) -> None:
     assert "exit codes" in shown
     assert device.run("install", "--rate-limit", "fast", "x").returncode == 2
     assert "all of them have to be URLs" in device.run("install", "http://one/a", "two").stderr
+    assert "not a URL of http or https: 'ftp://one/a'" in device.run("check", "ftp://one/a").stderr
 
 
 class Drips(StaticFile):
@@ -269,9 +270,16 @@ def test_a_server_that_is_gone_is_a_reason_and_a_next_step(device: Command) -> N
     assert "E433 server-unreachable" in gone.stderr and "what to do: Check the network and the server" in gone.stderr
     assert gone.stderr.endswith("; then `unbrick resume`, which fetches what is missing.\n")
     assert device.run("resume").returncode == 1, "it is asked again, whenever it comes back"
+
+
+def test_what_the_image_cannot_ask_is_refused_and_forgotten(device: Command) -> None:
+    secure = device.run("install", "https://127.0.0.1:1/os.ubk")
+    assert (secure.returncode, "E439 network-not-built: https is not part" in secure.stderr) == (1, True)
     config = json.loads((device.folder / "config.json").read_text())
     (device.folder / "config.json").write_text(json.dumps({**config, "network": None}))
-    assert "E439 network-not-built" in device.run("install", "http://127.0.0.1:1/os.ubk").stderr
+    for verb in ("install", "check"):
+        assert "E439 network-not-built: http is not part" in device.run(verb, "http://127.0.0.1:1/os.ubk").stderr
+    assert device.run("resume").returncode == 2
 
 
 def test_the_unit_that_resumes_looks_for_what_an_installation_leaves() -> None:
