@@ -171,7 +171,7 @@ def _update_from(chosen: argparse.Namespace, wanted: Asked) -> int:
     except (FetchError, PayloadUnreadableError):
         chosen.then = "; then `unbrick resume`, which fetches what is missing" if asked.is_far(wanted.where) else ""
         raise
-    except (BundleError, TrustError):
+    except (BundleError, TrustError, update.UpdateError):
         if asked.is_far(wanted.where):
             _forget_unless_begun()
         raise

@@ -272,6 +272,14 @@ def test_a_server_that_is_gone_is_a_reason_and_a_next_step(device: Command) -> N
     assert device.run("resume").returncode == 1, "it is asked again, whenever it comes back"
 
 
+def test_a_refused_url_is_not_tried_again_at_every_boot(device: Command) -> None:
+    device.run("install", device.bundle(2))
+    assert device.restart().installed.version == 2
+    with WebServer(StaticFile(device.kind.version(1).content)) as server:
+        assert "E117 not-confirmed" in device.run("install", server.url).stderr
+    assert not (device.folder / "data/update-source").exists()
+
+
 def test_what_the_image_cannot_ask_is_refused_and_forgotten(device: Command) -> None:
     secure = device.run("install", "https://127.0.0.1:1/os.ubk")
     assert (secure.returncode, "E439 network-not-built: https is not part" in secure.stderr) == (1, True)
