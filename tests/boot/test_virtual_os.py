@@ -79,7 +79,10 @@ def boot(machine: MachineFactory, parts: Parts, tmp_path: Path) -> Boot:
     return start
 
 
-@FILESYSTEMS
+@pytest.mark.parametrize(
+    "filesystem",
+    ["squashfs", pytest.param("erofs", marks=pytest.mark.long), pytest.param("ext4", marks=pytest.mark.long)],
+)
 def test_debian_reaches_multi_user_and_confirms(boot: Boot, parts: Parts, filesystem: str) -> None:
     guest = boot(debian_root.build_os(OsRecipe(1, filesystem, unbrick_binary=parts.mark_good), CACHE), DEBIAN)
     guest.expect("stop-gap: hands over", SECONDS, unless="Kernel panic")
@@ -97,6 +100,7 @@ def test_debian_with_a_failed_unit_starts_again_unconfirmed(boot: Boot, parts: P
     assert guest.boots == 2
 
 
+@pytest.mark.long
 def test_debian_panics_on_purpose(boot: Boot, parts: Parts) -> None:
     recipe = OsRecipe(2, misbehave="panic", unbrick_binary=parts.mark_good)
     guest = boot(debian_root.build_os(recipe, CACHE), DEBIAN)
