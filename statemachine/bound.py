@@ -12,6 +12,7 @@ Runs on the host only.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 
 from statemachine.decide import REQUESTS, Evidence, decide, give_way, judge, slot_to_rewrite
@@ -47,6 +48,7 @@ class EndlessRebootError(Exception):
     """A device can go round without resting, by boots or within one; the message names the states."""
 
 
+@cache
 def boots_max(attempts: int = BOOT_ATTEMPTS_DEFAULT, slots: int = SLOTS_MAX) -> int:
     """K for a device with this many boot attempts and slots. Raises :class:`EndlessRebootError`."""
     known: dict[_Key, int] = {}

@@ -8,7 +8,7 @@ Slots can be stale or rotten, and then that is not monotone. So bisection believ
 slot that it looks at must hold exactly one of the two sequences that a healthy ring has there, the head
 must be right by its digest, the slot after it too, and the one after that by its header. Anything
 else is a doubt, and the caller scans. A single bad slot either does not matter to the result or ends in
-doubt (``tests/unit/test_journal_ring.py`` proves it for every slot); several bad slots can fool one copy,
+doubt (``tests/simulator/test_journal_ring.py`` proves it for every slot); several bad slots can fool one copy,
 therefore the caller also compares the copies.
 
 This module does not know that there are other copies, and repairs nothing.

@@ -14,9 +14,9 @@ from payload import frames, http, install
 from payload.bundle import read_header
 from payload.errors import PayloadError
 from payload.fetch import START_BYTES
+from tests.programs.test_payload_fetch import source
 from tests.simulator.disk import Fault, PowerCut, Storage
 from tests.unit.payload_samples import FRAME, Sample, believe
-from tests.unit.test_payload_fetch import source
 from tests.unit.web_server import Breaks, StaticFile, WebServer
 
 pytestmark = [pytest.mark.sweep, pytest.mark.requirement("D7", "M3", "M7"), pytest.mark.fault("S1", "S2", "N3")]
