@@ -33,22 +33,22 @@ SYSROOT_PACKAGES = (
 )  # fmt: skip
 SECONDS_MAX = 1200
 SERVER_SECONDS_MAX = 10
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/work"}
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/measured"}
 NGINX = """
-daemon off; master_process off; user root; pid /work/nginx.pid; error_log /work/error.log;
+daemon off; master_process off; user root; pid /measured/nginx.pid; error_log /measured/error.log;
 events {{ worker_connections 64; }}
 http {{
   log_format bytes '$body_bytes_sent';
-  access_log /work/access.log bytes;
+  access_log /measured/access.log bytes;
   keepalive_requests 1000000;
   tcp_nodelay on;
-  server {{ listen 127.0.0.1:{port}; root /work/server; }}
+  server {{ listen 127.0.0.1:{port}; root /measured/server; }}
 }}
 """
 
 
 class DeltaPlace:
-    """``work`` is /work inside of the root: ``server`` is what the web server has, ``client`` where results go."""
+    """``work`` is /measured inside of the root: ``server`` is what the web server has, ``client`` where results go."""
 
     def __init__(self, cache: Path, work: Path) -> None:
         """Raises: SetupError."""
@@ -86,7 +86,7 @@ class DeltaPlace:
         port = _free_port()
         (self.work / "access.log").unlink(missing_ok=True)
         (self.work / "nginx.conf").write_text(NGINX.format(port=port))
-        command = [str(word) for word in (*self._around(), "nginx", "-c", "/work/nginx.conf")]
+        command = [str(word) for word in (*self._around(), "nginx", "-c", "/measured/nginx.conf")]
         process = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stderr=subprocess.DEVNULL)
         try:
             _wait_for(port, process)

@@ -75,7 +75,7 @@ class Installer(Protocol):
 
 
 class InstallRoot:
-    """The private Debian that everybody runs in but ``unbrick-host``. ``work`` is seen as /work in it."""
+    """The private Debian that everybody runs in but ``unbrick-host``. ``work`` is seen as /measured in it."""
 
     def __init__(self, cache: Path, work: Path) -> None:
         """Raises: SetupError."""
@@ -87,7 +87,7 @@ class InstallRoot:
 
     def inside(self, path: Path) -> str:
         """A path in the work folder, as it is called inside."""
-        return f"/work/{path.relative_to(self.work)}"
+        return f"/measured/{path.relative_to(self.work)}"
 
     def run(self, words: Sequence[str], seconds_max: float, disk: Path = NO_DISK) -> Cost:
         """Run a program inside, where ``disk`` is called /disk. Raises: BenchmarkError."""

@@ -6,10 +6,10 @@
 set -eu
 root=$1 scripts=$2 work=$3 disk=$4 measure=$5 report=$6
 shift 6
-mkdir -p "$root/bench" "$root/work"
+mkdir -p "$root/bench" "$root/measured"
 mount --bind "$scripts" "$root/bench"
 mount -o remount,bind,ro "$root/bench"
-mount --bind "$work" "$root/work"
+mount --bind "$work" "$root/measured"
 touch "$root/disk"
 mount --bind "$disk" "$root/disk"
 mount --rbind /dev "$root/dev"
