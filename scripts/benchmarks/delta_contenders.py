@@ -14,8 +14,8 @@ CLASSES = {ANY_SEED: "any seed: the server knows nothing of what the device has"
 
 @dataclass(frozen=True)
 class DeltaContender:
-    """``prepare`` makes /measured/server from /measured/before.img and /measured/after.img. ``client`` makes /measured/client/out from
-    /measured/before.img and http://127.0.0.1:{port}/. ``classes``: in which it competes."""
+    """``prepare`` makes the folder ``server`` from before.img and after.img. ``client`` makes client/out from
+    before.img and http://127.0.0.1:{port}/. All of it is in /measured. ``classes``: in which it competes."""
 
     name: str
     classes: tuple[str, ...]

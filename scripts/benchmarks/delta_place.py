@@ -17,10 +17,8 @@ from initramfs.freeze import closure, freeze
 from initramfs.frozen_init import NATIVE_SOURCES
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.measure import Cost, measuring_program, run_and_report
-from scripts.virtual import apt
-from scripts.virtual.cache import cached
+from scripts.benchmarks.private_root import private_debian
 from scripts.virtual.commands import SetupError, run
-from scripts.virtual.layer import SOURCE_DATE_EPOCH
 
 CHECKOUT = Path(__file__).parents[2]
 ENTER = Path(__file__).with_name("peers") / "enter-delta.sh"
@@ -54,8 +52,7 @@ class DeltaPlace:
         """Raises: SetupError."""
         if os.geteuid() != 0:
             raise SetupError("the peers run in a root of their own", "run it as root: sudo ./scripts/bench delta")
-        recipe = {"sources": apt.sources(), "packages": PACKAGES}
-        self._root = cached(cache, "delta-peers", recipe, _install) / "root"
+        self._root = private_debian(cache, "delta-peers", PACKAGES)
         self._measure = measuring_program(cache)
         self.work = work
         shutil.rmtree(work, ignore_errors=True)
@@ -123,21 +120,3 @@ def _freeze_client(cache: Path, program: Path) -> None:
     sysroot = debian.unpack(debian.fetch(SYSROOT_PACKAGES, "amd64", cache), cache)
     modules = closure(("recovery.main", "recovery.cli"), sysroot, (CLIENT, CHECKOUT), cache_dir=cache)
     freeze(modules, sysroot, NATIVE_SOURCES, program, cache / "frozen")
-
-
-def _install(folder: Path) -> None:
-    configuration = folder / "apt.conf"
-    configuration.write_text("\n".join(apt.settings()) + "\n")
-    command = [
-        "mmdebstrap",
-        "--mode=root",
-        "--variant=essential",
-        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-        f"--include={','.join(PACKAGES)}",
-        f"--aptopt={configuration}",
-        apt.SUITE,
-        str(folder / "root"),
-        *apt.sources(),
-    ]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"}
-    run(command, hint="see that apt-get download works here, then try again", environment=environment)

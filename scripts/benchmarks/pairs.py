@@ -6,13 +6,13 @@ others that this machine's apt knows. Nothing is invented: what changed between 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.virtual import apt
+from scripts.virtual.bootstrap import bootstrap, without
 from scripts.virtual.cache import cached
-from scripts.virtual.commands import SetupError, run
+from scripts.virtual.commands import SetupError
 from scripts.virtual.debian_root import LEFT_OUT, OF_THIS_MACHINE
 from scripts.virtual.image import MAKERS, make_image
 from scripts.virtual.layer import SOURCE_DATE_EPOCH
@@ -67,20 +67,7 @@ def _root(name: str, sources: list[str], cache: Path) -> Path:
 
 
 def _install(folder: Path, packages: tuple[str, ...], sources: list[str]) -> None:
-    configuration = folder / "apt.conf"
-    configuration.write_text("\n".join(apt.settings()) + "\n")
-    command = [
-        "mmdebstrap",
-        "--variant=minbase",
-        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-        f"--include={','.join(packages)}",
-        f"--aptopt={configuration}",
-        *(f"--dpkgopt={option}" for option in LEFT_OUT),
-        f"--customize-hook=rm -f {' '.join('$1/' + path for path in OF_THIS_MACHINE)}",
-        "--customize-hook=rm -rf $1/var/cache/ldconfig $1/var/log/*.log $1/var/log/apt",
-        apt.SUITE,
-        str(folder / "root.tar"),
-        *sources,
-    ]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"}
-    run(command, hint="see that apt-get download works here, then try again", environment=environment)
+    this_machine = f"--customize-hook=rm -f {' '.join('$1/' + path for path in OF_THIS_MACHINE)}"
+    traces = "--customize-hook=rm -rf $1/var/cache/ldconfig $1/var/log/*.log $1/var/log/apt"
+    options = ["--variant=minbase", *without(LEFT_OUT), this_machine, traces]
+    bootstrap(folder / "root.tar", packages, options, sources)

@@ -13,8 +13,9 @@ from pathlib import Path
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.measure import Cost, measuring_program, run_and_report
 from scripts.virtual import apt
+from scripts.virtual.bootstrap import bootstrap, without
 from scripts.virtual.cache import cached
-from scripts.virtual.commands import SetupError, run
+from scripts.virtual.commands import SetupError
 from scripts.virtual.kernel import Kernel
 from scripts.virtual.layer import SOURCE_DATE_EPOCH
 
@@ -78,19 +79,4 @@ def private_debian(cache: Path, name: str, packages: Sequence[str]) -> Path:
 
 
 def _install(folder: Path, packages: Sequence[str]) -> None:
-    configuration = folder / "apt.conf"
-    configuration.write_text("\n".join(apt.settings()) + "\n")
-    command = [
-        "mmdebstrap",
-        "--mode=root",
-        "--variant=essential",
-        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-        f"--include={','.join(packages)}",
-        f"--aptopt={configuration}",
-        *(f"--dpkgopt={option}" for option in LEFT_OUT),
-        apt.SUITE,
-        str(folder / "root"),
-        *apt.sources(),
-    ]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"}
-    run(command, hint="see that apt-get download works here, then try again", environment=environment)
+    bootstrap(folder / "root", packages, ["--mode=root", "--variant=essential", *without(LEFT_OUT)])

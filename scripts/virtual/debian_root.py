@@ -7,15 +7,14 @@ What costs seconds under emulation and shows nothing here (consoles to log in at
 
 from __future__ import annotations
 
-import os
 import random
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.virtual import apt
+from scripts.virtual.bootstrap import bootstrap, without
 from scripts.virtual.cache import cached
-from scripts.virtual.commands import run
 from scripts.virtual.image import MAKERS, OsImage, OsRecipe, make_image
 from scripts.virtual.layer import SOURCE_DATE_EPOCH, Layer
 
@@ -112,22 +111,8 @@ def build_base(cache: Path, packages: Sequence[str] = PACKAGES) -> Path:
 
 
 def _install_packages(folder: Path, packages: Sequence[str]) -> None:
-    configuration = folder / "apt.conf"
-    configuration.write_text("\n".join(apt.settings()) + "\n")
-    command = [
-        "mmdebstrap",
-        "--variant=essential",
-        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-        f"--include={','.join(packages)}",
-        f"--aptopt={configuration}",
-        *(f"--dpkgopt={option}" for option in LEFT_OUT),
-        f"--customize-hook=rm -f {' '.join('$1/' + path for path in OF_THIS_MACHINE)}",
-        apt.SUITE,
-        str(folder / "base.tar"),
-        *apt.sources(),
-    ]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"}
-    run(command, hint="see that apt-get download works here, then try again", environment=environment)
+    this_machine = f"--customize-hook=rm -f {' '.join('$1/' + path for path in OF_THIS_MACHINE)}"
+    bootstrap(folder / "base.tar", packages, ["--variant=essential", *without(LEFT_OUT), this_machine])
 
 
 def layer_of(recipe: OsRecipe, base: Path) -> Layer:
