@@ -277,7 +277,7 @@ def write(region: Region, frames: Frames, indices: Sequence[int], progress: Prog
     gathered = _Gathered(region, frames, outcome)
     for done, (index, prepared) in enumerate(_prepared(frames, indices), 1):
         try:
-            # The buffer that was verified is the buffer that is written.
+            # What was verified is what is written: it is not read a second time.
             gathered.add(index, frames.frame(index) if prepared is None else prepared)
         except BundleError as error:
             outcome.unavailable[index] = error

@@ -1,8 +1,9 @@
 """Computing beside reading and writing: the processor's time and the medium's pass together.
 
-Everything that touches a medium stays in the caller's thread and comes in an order that depends on the
-arguments alone, whatever the threads do: power cuts can be played at every operation. Other threads only
-compute; digests and decompression let go of the interpreter's lock. Memory is bounded: see :func:`ahead`.
+``read`` stays in the caller's thread and comes in an order that depends on the arguments alone, whatever the
+threads do: power cuts can be played at every operation. ``compute`` runs in other threads, and may touch only what
+nobody writes meanwhile; digests, decompression and reads let go of the interpreter's lock. Memory is bounded: see
+:func:`items_ahead`.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def place_for(held: Sequence[bytes | None], wanted: bytes, needed: bytes, in_pla
 def keep(place: Region, source: Reader, header: Header, manifest: Manifest, progress: Progress = frames.silent) -> int:
     """Make ``place`` hold the bundle whose believed header is ``header``. The bytes that had to be written.
 
-    A place that holds it already is read and not written.
+    A place that holds it already is read, flushed and not written.
 
     Raises:
         BundleError: the source does not have every frame, or the bundle does not fit. The place holds
@@ -71,9 +71,10 @@ def keep(place: Region, source: Reader, header: Header, manifest: Manifest, prog
     length = bundle_bytes(header, manifest)
     if _aligned(length, place.write_unit) > place.size:
         raise PayloadTooLargeError(f"the bundle has {length} bytes, its place {place.size}")
-    if _is_whole(place, header, manifest, progress):
-        return 0
     try:
+        if _is_whole(place, header, manifest, progress):
+            place.flush()  # an interrupted run may not have come here
+            return 0
         _write(place, 0, bytes(HEADER_UNIT_BYTES))
         place.flush()
         if is_far(source):

@@ -39,6 +39,15 @@ def test_a_place_gets_the_whole_bundle_and_then_it_is_only_read(sample: Sample) 
     assert not [one for one in storage.trace[before:] if one.kind == "write"]
 
 
+@pytest.mark.requirement("M7")
+def test_what_an_interrupted_run_did_not_flush_is_durable_after_the_next(sample: Sample) -> None:
+    storage = Storage([SIZE])
+    storage.disks[0].write(0, sample.content.ljust(-(-len(sample.content) // 512) * 512, b"\0"))
+    assert storage.unflushed > 0
+    assert kept(sample, storage) == 0
+    assert storage.unflushed == 0
+
+
 def test_what_follows_the_plain_frames_is_left_out(sample: Sample) -> None:
     storage = Storage([SIZE])
     kept(sample, storage, sample.content + b"delta" * 1000)
