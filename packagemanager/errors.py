@@ -1,0 +1,48 @@
+"""What can go wrong with packages, split by who is at fault; each names its cause and the next step to take.
+
+::
+
+    PackageError
+    ├── ArchiveError        a package's bytes: damaged, hostile or beyond a bound
+    ├── TransactionError    a transaction's bytes, or one that this device must not take
+    ├── UnsupportedError    what a package wants and this package manager does not do, by name
+    ├── RefusedError        a plan that cannot be carried out here: conflicts, space, files in the way
+    ├── DatabaseError       what the device remembers of its packages does not read
+    └── ScriptError         a maintainer script that failed or did not end
+
+A refusal is made before anything of the system changed.
+"""
+
+from __future__ import annotations
+
+
+class PackageError(Exception):
+    """``advice`` is what to do next, in words for a person."""
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class ArchiveError(PackageError):
+    pass
+
+
+class TransactionError(PackageError):
+    pass
+
+
+class UnsupportedError(PackageError):
+    pass
+
+
+class RefusedError(PackageError):
+    pass
+
+
+class DatabaseError(PackageError):
+    pass
+
+
+class ScriptError(PackageError):
+    pass

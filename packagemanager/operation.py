@@ -1,0 +1,47 @@
+"""What a transaction does to the file system, one small act each; every act can be done again.
+
+A plan is a tuple of operations in the order they are done. What an operation replaces or removes is kept as
+``old/<n>``, n being the operation's place in the plan; what it puts was staged as ``new/<staged>`` before.
+"""
+
+from __future__ import annotations
+
+# Rename new/<staged> over the path. `kept` says whether something was there, whose other name is old/<n>.
+PUT = "put"
+# Unlink a file or a link whose other name is old/<n>.
+REMOVE = "remove"
+# Make a folder with these attributes, where there is none.
+MAKE_DIRECTORY = "make-directory"
+# Remove a folder if nothing is in it; its attributes are remembered to make it again.
+REMOVE_DIRECTORY = "remove-directory"
+ACTS = (PUT, REMOVE, MAKE_DIRECTORY, REMOVE_DIRECTORY)
+
+
+class Operation:
+    """``path`` is resolved. ``mode``, ``uid``, ``gid`` and ``mtime`` are a folder's, before (remove) or after (make)."""
+
+    __slots__ = ("act", "gid", "kept", "mode", "mtime", "path", "staged", "uid")
+
+    def __init__(
+        self,
+        act: str,
+        path: str,
+        *,
+        staged: int = 0,
+        kept: bool = False,
+        mode: int = 0,
+        uid: int = 0,
+        gid: int = 0,
+        mtime: int = 0,
+    ) -> None:
+        self.act = act
+        self.path = path
+        self.staged = staged
+        self.kept = kept
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.mtime = mtime
+
+    def __repr__(self) -> str:
+        return f"Operation({self.act} {self.path!r})"
