@@ -1,8 +1,8 @@
 """Decompression piece by piece: gzip, xz and zstd, for what is too large to be held at once.
 
 Memory is bounded whatever the bytes claim. On the device zstd and xz are functions of the built-in C module
-``_unbrick`` (libzstd, liblzma); on the build host they come from ``zstandard`` and the standard library. The length of
-the content is not bounded here: whoever reads counts.
+``_unbrick`` (libzstd, liblzma), on the build host of :mod:`payload.streams_host`. The length of the content is not
+bounded here: whoever reads counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ OUTPUT_BYTES_MAX = 128 << 10
 XZ_MEMORY_BYTES_MAX = 72 << 20  # what `xz -9` needs; `xz -6` needs 9 MiB
 ZSTD_WINDOW_LOG_MAX = 26  # 64 MiB; level 19 has 8
 GZIP_OR_NOTHING = 31  # zlib's windowBits: a gzip header, 32 KiB of window
-HOST_ZSTD_INPUT_BYTES = 128  # that library does not bound its output; these make at most 4 MiB
 
 
 def decompress(kind: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -77,48 +76,14 @@ class _Native:
         return output, data[taken:], ended
 
 
-class _HostXz:
-    def __init__(self) -> None:
-        try:  # guarded, so that freezing this module leaves the host's library out
-            import lzma
-        except ImportError:
-            raise
-        self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES_MAX)
-        self._error = lzma.LZMAError
-
-    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
-        """The library keeps what it did not take, so nothing is left."""
-        try:
-            output = self._stream.decompress(data, OUTPUT_BYTES_MAX)
-        except self._error as error:
-            raise ValueError(f"xz: {error}") from error
-        return output, self._stream.unused_data, self._stream.eof
-
-
-class _HostZstd:
-    def __init__(self) -> None:
-        try:  # guarded, as above
-            import zstandard
-        except ImportError:
-            raise
-        self._stream = zstandard.ZstdDecompressor(max_window_size=1 << ZSTD_WINDOW_LOG_MAX).decompressobj()
-        self._error = zstandard.ZstdError
-
-    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
-        try:
-            output = self._stream.decompress(data[:HOST_ZSTD_INPUT_BYTES])
-        except self._error as error:
-            raise ValueError(f"zstd: {error}") from error
-        rest = self._stream.unused_data + data[HOST_ZSTD_INPUT_BYTES:]
-        return output, rest, self._stream.eof
-
-
 DECODERS: dict[str, Callable[[], Decoder]] = {"gzip": _Gzip}
 try:
     import _unbrick
 except ImportError:
-    DECODERS["xz"] = _HostXz
-    DECODERS["zstd"] = _HostZstd
+    from payload import streams_host
+
+    DECODERS["xz"] = lambda: streams_host.Xz(OUTPUT_BYTES_MAX, XZ_MEMORY_BYTES_MAX)
+    DECODERS["zstd"] = lambda: streams_host.Zstd(ZSTD_WINDOW_LOG_MAX)
 else:
     DECODERS["xz"] = lambda: _Native(_unbrick.xz_stream(XZ_MEMORY_BYTES_MAX))
     DECODERS["zstd"] = lambda: _Native(_unbrick.zstd_stream(ZSTD_WINDOW_LOG_MAX))
