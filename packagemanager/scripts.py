@@ -12,6 +12,8 @@ cut, all of its step.
 
 from __future__ import annotations
 
+import time
+
 from packagemanager import process, script_plan, triggers
 from packagemanager.calls import INSTALLED, Call, triggered
 from packagemanager.errors import DatabaseError, ScriptError
@@ -28,11 +30,12 @@ if TYPE_CHECKING:
 
 FOLDER = "var/lib/unbrick/packages/scripts"
 INFO = "var/lib/dpkg/info"
-UNINCORPORATED = f"var/lib/dpkg/triggers/{triggers.UNINCORPORATED}"
+TRIGGERS = "var/lib/dpkg/triggers"
+UNINCORPORATED = f"{TRIGGERS}/{triggers.UNINCORPORATED}"
 PLAN, BEGUN, ACTIVATED = "plan", "begun", "activated"
 SCRIPT_MODE = 0o755
 SCRIPT_SECONDS_MAX = 600.0
-TRIGGER_CALLS_MAX = 1000  # triggers that activate each other for ever
+TRIGGER_CALLS_MAX = 200  # triggers that activate each other for ever
 MESSAGE_LINES, MESSAGE_CHARACTERS_MAX = 5, 800
 READ_BYTES_MAX = 16 << 20
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -92,15 +95,19 @@ class Scripts:
     def before(self) -> None:
         """prerm and preinst, of all. Raises: ScriptError: take it back (:meth:`back`)."""
         plan = self._plan()
-        if plan.before:
-            self._mark(BEGUN)
+        self._begin()
         self._all(script_plan.BEFORE, plan.before)
+
+    def _begin(self) -> None:
+        if self._tree.look(f"{FOLDER}/{BEGUN}") is None:
+            self.mark(BEGUN)
+        if self._tree.look(UNINCORPORATED) is None:
+            _empty_unincorporated(self._tree)
 
     def after(self) -> None:
         """postrm and postinst, of all, then triggers until there are none. Raises: ScriptError."""
         plan = self._plan()
-        if self._tree.look(f"{FOLDER}/{BEGUN}") is None:
-            self._mark(BEGUN)
+        self._begin()
         self._all(script_plan.AFTER, plan.after)
         _Triggers(self, self._tree, plan).process()
 
@@ -123,7 +130,9 @@ class Scripts:
             _remove(self._tree, FOLDER)
 
     def call(self, call: Call) -> None:
-        """Run a script, and what is to be tried when it fails. Raises: ScriptError."""
+        """Run a script, if there is one, and what is to be tried when it fails. Raises: ScriptError."""
+        if self._tree.look(_program(call)[1:]) is None:
+            return
         ended = self._run(_program(call), call.words, environment(call))
         if not ended.good and call.otherwise:
             call = call.otherwise
@@ -143,8 +152,6 @@ class Scripts:
         if self._tree.look(path) is not None:
             self._tree.unlink(path)
         self._tree.write(path, (self._boot, b"\n", content))
-
-    _mark = mark
 
     def _plan(self) -> ScriptPlan:
         text = read(self._tree, f"{FOLDER}/{PLAN}")
@@ -192,8 +199,10 @@ class _Triggers:
             self._scripts.call(triggered(self._plan.listeners[key], self._waiting[key]))
             del self._waiting[key]
             self._note()
+        self._take_activated()
+        names = " ".join(dict.fromkeys(name for names in self._waiting.values() for name in names))
         raise ScriptError(
-            f"after {TRIGGER_CALLS_MAX} calls there are still triggers: {' '.join(self._waiting)}",
+            f"after {TRIGGER_CALLS_MAX} calls there are still triggers: {names}",
             "look at what these packages activate; the transaction was taken back",
         )
 
@@ -206,10 +215,19 @@ class _Triggers:
         listeners = ({key: [name]} for name in names for key in self._plan.interests.get(name, ()))
         self._waiting = triggers.merge(self._waiting, *listeners)
         self._note()
-        self._tree.unlink(UNINCORPORATED)
+        _empty_unincorporated(self._tree)
 
     def _note(self) -> None:
         self._scripts.mark(ACTIVATED, script_plan.text_of(script_plan.pending_lines(self._waiting)))
+
+
+def _empty_unincorporated(tree: Tree) -> None:
+    """``dpkg-trigger`` does nothing, and says nothing, where there is no such file."""
+    if tree.look(UNINCORPORATED) is not None:
+        tree.unlink(UNINCORPORATED)
+    if tree.look(TRIGGERS) is not None:
+        tree.write(UNINCORPORATED, ())
+        tree.set_attributes(UNINCORPORATED, 0o644, 0, 0, int(time.time()))
 
 
 def _waiting(text: bytes) -> dict[str, list[str]]:
