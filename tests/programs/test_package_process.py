@@ -34,7 +34,7 @@ def test_of_a_huge_output_the_end_is_kept() -> None:
     assert ended.output.endswith(b"the end\n")
 
 
-@pytest.mark.requirement("M14")
+@pytest.mark.requirement("M20")
 def test_a_program_that_talks_for_ever_is_ended() -> None:
     started = time.monotonic()
     ended = shell("yes", seconds_max=0.5)
@@ -42,7 +42,7 @@ def test_a_program_that_talks_for_ever_is_ended() -> None:
     assert time.monotonic() - started < 3
 
 
-@pytest.mark.requirement("M14")
+@pytest.mark.requirement("M20")
 def test_with_a_program_that_hangs_its_children_end(tmp_path: Path) -> None:
     """They hold the pipe open, ignore what can be ignored, and one has closed what it could speak with."""
     children = f"sleep 1234 & echo $! >{tmp_path}/a; (trap '' TERM HUP INT; exec sleep 1234) & echo $! >{tmp_path}/b"

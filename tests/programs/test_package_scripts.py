@@ -156,7 +156,7 @@ def test_scripts_are_called_around_the_change_of_files(machine: Machine) -> None
     assert not list((machine.root / "var/lib/unbrick/packages").iterdir())
 
 
-@pytest.mark.requirement("M10")
+@pytest.mark.requirement("M14")
 def test_a_script_is_told_what_dpkg_tells(machine: Machine) -> None:
     machine.behave("up.preinst.upgrade", "env >/environment; umask >>/environment; pwd >>/environment")
     machine.keep().before()
@@ -169,7 +169,7 @@ def test_a_script_is_told_what_dpkg_tells(machine: Machine) -> None:
     assert not any(line.startswith("PYTEST") for line in told)
 
 
-@pytest.mark.requirement("M10")
+@pytest.mark.requirement("M20")
 @pytest.mark.parametrize("place", range(len(BEFORE)))
 def test_a_script_that_fails_before_is_named_and_what_was_begun_is_taken_back(machine: Machine, place: int) -> None:
     call = BEFORE[place]
@@ -187,7 +187,7 @@ def test_a_script_that_fails_before_is_named_and_what_was_begun_is_taken_back(ma
     assert machine.said == [line for line in BACK if line.split(".")[0] in begun]
 
 
-@pytest.mark.requirement("M10")
+@pytest.mark.requirement("M20")
 @pytest.mark.parametrize("call", [*AFTER, WORD])
 def test_a_script_that_fails_after_is_named_and_everything_is_taken_back(machine: Machine, call: str) -> None:
     made = machine.keep()
@@ -209,14 +209,14 @@ def test_the_new_version_may_know_better_than_the_old_one_that_fails(machine: Ma
     assert machine.said == [*BEFORE[:2], "up.prerm new: failed-upgrade 1 2", *BEFORE[2:]]
 
 
-@pytest.mark.requirement("M14")
+@pytest.mark.requirement("M20")
 def test_a_script_that_hangs_is_ended_and_named(machine: Machine) -> None:
     machine.behave("fresh.preinst.install", "echo before it hangs; sleep 1234 & sleep 1234")
     with pytest.raises(ScriptError, match=r"fresh\.preinst install did not end in its time:\n  before it hangs"):
         machine.keep().before()
 
 
-@pytest.mark.requirement("M14")
+@pytest.mark.requirement("M20")
 def test_of_a_huge_output_the_last_lines_are_told(machine: Machine) -> None:
     loop = "i=0; while [ $i -lt 20000 ]; do echo 'a line of some length'; i=$((i+1)); done"
     machine.behave("fresh.preinst.install", f"{loop}; echo the end; exit 1")
@@ -225,7 +225,7 @@ def test_of_a_huge_output_the_last_lines_are_told(machine: Machine) -> None:
     assert len(str(caught.value)) < OUTPUT_BYTES_MAX / 4
 
 
-@pytest.mark.requirement("M10")
+@pytest.mark.requirement("M20")
 def test_a_script_that_cannot_be_started_is_a_script_that_fails(machine: Machine) -> None:
     made = machine.keep()
     made.before()
@@ -244,7 +244,7 @@ def test_what_cannot_be_taken_back_is_said_and_the_rest_is_taken_back(machine: M
     assert machine.said == BACK
 
 
-@pytest.mark.requirement("M10")
+@pytest.mark.requirement("M14")
 def test_triggers_that_scripts_activate_are_processed_once_for_all(machine: Machine) -> None:
     machine.behave("up.postinst.configure", "dpkg-trigger --no-await /usr/share/watched; dpkg-trigger word")
     machine.behave("fresh.postinst.configure", "dpkg-trigger nobody-listens; dpkg-trigger /usr/share/watched")
@@ -256,7 +256,7 @@ def test_triggers_that_scripts_activate_are_processed_once_for_all(machine: Mach
     assert (machine.root / scripts.UNINCORPORATED).read_bytes() == b""
 
 
-@pytest.mark.requirement("M14")
+@pytest.mark.requirement("M20")
 def test_triggers_that_activate_themselves_for_ever_are_ended(machine: Machine) -> None:
     made = machine.scripts(run=lambda program, words, environment: activating(machine.root))
     made.keep(machine.plan(), {})
@@ -289,7 +289,7 @@ def killed_at(machine: Machine, number: int, *, late: bool) -> scripts.Run:
     return run
 
 
-@pytest.mark.requirement("M10")
+@pytest.mark.requirement("M7")
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("number", range(len(AFTER) + 1))
 def test_killed_and_run_again_one_call_at_most_is_repeated(machine: Machine, number: int, late: bool) -> None:
@@ -304,7 +304,7 @@ def test_killed_and_run_again_one_call_at_most_is_repeated(machine: Machine, num
     assert machine.said == [*wanted[:number], *again, *wanted[number:]]
 
 
-@pytest.mark.requirement("M10")
+@pytest.mark.requirement("M7")
 def test_after_a_power_cut_all_of_the_step_is_run_again(machine: Machine) -> None:
     """What the scripts did may have been lost by the cut while their marks were not."""
     machine.keep().before()
@@ -316,7 +316,7 @@ def test_after_a_power_cut_all_of_the_step_is_run_again(machine: Machine) -> Non
     assert machine.said == [*AFTER[:3], *AFTER, WORD]
 
 
-@pytest.mark.requirement("M10")
+@pytest.mark.requirement("M7")
 def test_what_a_cut_left_begun_is_known_and_taken_back(machine: Machine) -> None:
     machine.keep()
     assert not machine.scripts().begun()

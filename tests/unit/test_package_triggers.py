@@ -21,7 +21,7 @@ def test_what_packages_say() -> None:
     assert LIBRARY.activations == ("ldconfig",)
 
 
-@pytest.mark.requirement("M10")
+@pytest.mark.requirement("M14")
 @pytest.mark.parametrize(
     "line", [b"intrest ldconfig", b"interest", b"interest a b", b"activate ../x", b"interest a/b", b"interest /a/../b"]
 )
