@@ -15,8 +15,8 @@ from statemachine.table import BOOTABLE, DOUBTING_PACKAGES, GIVING_UP
 REQUESTS = (
     CODES["button-held"], CODES["recovery-on-command-line"], CODES["recovery-requested"], CODES["update-requested"],
 )  # fmt: skip
-# Phases of a transaction in which the root holds a mixture; in the third one the wanted set is whole, and on trial.
-_MIXED, _ON_TRIAL = (b"forward", b"back"), b"trying"
+# A transaction's phases with no mixture in the root; `_ON_TRIAL` is another one, with the wanted set whole.
+_WHOLE, _ON_TRIAL = (b"", b"done", b"undone"), b"trying"
 _REWRITE_FIRST = ("bad", "unknown", "good")
 
 
@@ -108,11 +108,12 @@ _JUDGEMENTS = {
 def packages_unfinished(record: Record, phase: bytes) -> bool:
     """Whether the root must not be handed over to: ``phase`` is what it says of a transaction, empty for none.
 
-    A mixture never is, whatever the record says; a set that is on trial only by a record that knows that.
+    A mixture never is, whatever the record says, nor what does not read; a set on trial only by a record that
+    knows of it.
     """
     if phase == _ON_TRIAL:
         return record.state == "TRYING" and record.packages_digest == NO_DIGEST
-    return phase in _MIXED
+    return phase not in _WHOLE
 
 
 def give_way(record: Record, event: str) -> str:

@@ -115,6 +115,7 @@ def test_a_root_with_a_mixture_is_never_handed_over_to() -> None:
             record = CONFIRMED.but(state=state, packages_digest=digest)
             assert packages_unfinished(record, b"forward")
             assert packages_unfinished(record, b"back")
+            assert packages_unfinished(record, b"?"), "what does not read may be anything"
             assert not packages_unfinished(record, b"")
             assert not packages_unfinished(record, b"done")
             unknown = state == "TRYING" and digest == bytes(32)

@@ -1,0 +1,28 @@
+"""What a root says of a package transaction that is under way in it. On the path of the ordinary boot.
+
+Reads one small file, the package manager's own (docs/packages.md), without importing the package manager.
+"""
+
+from __future__ import annotations
+
+import os
+
+PHASE = "var/lib/unbrick/packages/transaction/phase"
+UNREADABLE = b"?"
+_PHASE_BYTES_MAX = 32
+
+
+def packages_phase(root: str) -> bytes:
+    """The phase of the transaction in the root: empty where none is there, UNREADABLE where it does not read."""
+    try:
+        descriptor = os.open(f"{root}/{PHASE}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError:
+        return UNREADABLE
+    try:
+        return os.read(descriptor, _PHASE_BYTES_MAX).strip() or UNREADABLE
+    except OSError:
+        return UNREADABLE
+    finally:
+        os.close(descriptor)
