@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     class OpenRoot(Protocol):
         """A root that is mounted until it is closed. ``OSError`` where it cannot be, and then nothing is mounted."""
 
-        tree: Tree
+        @property
+        def tree(self) -> Tree: ...
 
         def close(self) -> None: ...
 

@@ -35,3 +35,20 @@ class SlotRoot:
             self.tree.close()
         finally:
             release_root()
+
+
+def _mount_in_order(workshop: Workshop, record: Record) -> str:
+    config, disk, alive = workshop.config, workshop.disk, workshop.alive
+    is_ours = record.installed.kind == "read-write"  # to be mended: an immutable slot is not written here
+    node = node_of(disk, workshop.slots[record.primary].place)
+    if is_ours:
+        preen(node, alive)
+    try:
+        try:
+            return mount_system(record, config, disk, False, alive)
+        except BootFailedError:
+            if not is_ours or not mend(node, alive):
+                raise
+            return mount_system(record, config, disk, False, alive)
+    except BootFailedError as error:
+        raise OSError(str(error)) from error
