@@ -9,7 +9,10 @@ import os
 
 PHASE = "var/lib/unbrick/packages/transaction/phase"
 UNREADABLE = b"?"
-_PHASE_BYTES_MAX = 32
+# "unbrick-phase 1 PHASE DIGEST", and a line with a digest (docs/SPEC.md), which is the package manager's to look at.
+_MAGIC = b"unbrick-phase"
+_PHASE_BYTES_MAX = 256
+_FIELDS = 4
 
 
 def packages_phase(root: str) -> bytes:
@@ -21,7 +24,8 @@ def packages_phase(root: str) -> bytes:
     except OSError:
         return UNREADABLE
     try:
-        return os.read(descriptor, _PHASE_BYTES_MAX).strip() or UNREADABLE
+        fields = os.read(descriptor, _PHASE_BYTES_MAX).partition(b"\n")[0].split(b" ")
+        return fields[2] if len(fields) == _FIELDS and fields[0] == _MAGIC else UNREADABLE
     except OSError:
         return UNREADABLE
     finally:

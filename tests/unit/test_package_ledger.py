@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from packagemanager.engine import PHASES
+from packagemanager.plan_file import encode_phase
 from recovery import update
 from recovery.package_ledger import PackageLedger
 from recovery.package_phase import PHASE, UNREADABLE, packages_phase
@@ -101,8 +103,12 @@ def test_the_phase_in_a_root(tmp_path: Path) -> None:
     assert packages_phase(root) == b""
     place.parent.mkdir(parents=True)
     assert packages_phase(root) == b""
-    place.write_bytes(b"forward\n")
-    assert packages_phase(root) == b"forward"
+    for phase in PHASES:
+        place.write_bytes(encode_phase(phase, bytes(32)))
+        assert packages_phase(root) == phase.encode()
+    for rotten in (b"", b"forward\n", b"\0" * 400, b"unbrick-phase 1 forward"):
+        place.write_bytes(rotten)
+        assert packages_phase(root) == UNREADABLE
     place.unlink()
     place.symlink_to("elsewhere")
     assert packages_phase(root) == UNREADABLE
