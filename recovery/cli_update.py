@@ -25,6 +25,7 @@ from recovery.device_journal import lock_update
 from recovery.disks import find_disk
 from recovery.pace import PacedReader, Terminal, byte_count, byte_text, received
 from recovery.package_commit import commit_packages
+from recovery.package_phase import ON_TRIAL, packages_phase
 from recovery.workshop import Workshop, image_of
 from statemachine.reasons import CODES, advice, label
 from statemachine.record import NO_DIGEST, Record
@@ -244,7 +245,7 @@ def _resume(chosen: argparse.Namespace) -> int:
 
 def _commit(chosen: argparse.Namespace) -> int:
     try:
-        record = update.commit(_workshop(), _ledger())
+        record = update.commit(_workshop(), _ledger(), packages_on_trial=packages_phase("/") == ON_TRIAL)
     except update.NotPossibleError as error:
         print(f"unbrick: nothing to confirm: {error}", file=sys.stderr)
         return NOTHING_TO_DO

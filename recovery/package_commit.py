@@ -1,31 +1,44 @@
 """The OS runs well with the packages that were being tried: what they replaced is not kept any longer.
 
 After the journal was told (`recovery.update.commit`): from then on nobody undoes them. A cut in between leaves the kept
-files, and the next mark-good removes them.
+files, and the next mark-good removes them, as it removes what is left of a staging or of an undo that was cut.
 """
 
 from __future__ import annotations
 
-from recovery.package_phase import packages_phase
+import os
 
-_ON_TRIAL = b"trying"
+from recovery.package_phase import PHASE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packagemanager.tree import Tree
 
 
 def commit_packages(root: str = "/") -> None:
-    """Settle the transaction on trial in ``root``, if one is. Raises ``PackageError`` where it stays on the disk."""
-    if packages_phase(root) != _ON_TRIAL:
+    """Settle the transaction that is over in ``root``, if one is. Raises ``PackageError`` where it stays there."""
+    if not os.path.isdir(os.path.join(root, os.path.dirname(PHASE))):
         return
-    from packagemanager.engine import TRYING, Engine
     from packagemanager.root import Root
 
     tree = Root(root)
     try:
-        engine = Engine(tree)
-        lock = engine.lock()
-        try:
-            if engine.phase() == TRYING:
-                engine.done()
-        finally:
-            lock.close()
+        settle(tree)
     finally:
         tree.close()
+
+
+def settle(tree: Tree) -> None:
+    """The same for a tree. One that is still to be finished or undone stays. Raises ``PackageError``."""
+    from packagemanager.engine import DONE, TRYING, UNDONE, Engine
+
+    engine = Engine(tree)
+    lock = engine.lock()
+    try:
+        phase = engine.phase()
+        if phase == TRYING:
+            engine.done()
+        elif phase in (None, DONE, UNDONE):
+            engine.resume()
+    finally:
+        lock.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 PHASE = "var/lib/unbrick/packages/transaction/phase"
+ON_TRIAL = b"trying"
 UNREADABLE = b"?"
 # "unbrick-phase 1 PHASE DIGEST", and a line with a digest (docs/SPEC.md), which is the package manager's to look at.
 _MAGIC = b"unbrick-phase"
@@ -24,9 +25,14 @@ def packages_phase(root: str) -> bytes:
     except OSError:
         return UNREADABLE
     try:
-        fields = os.read(descriptor, _PHASE_BYTES_MAX).partition(b"\n")[0].split(b" ")
-        return fields[2] if len(fields) == _FIELDS and fields[0] == _MAGIC else UNREADABLE
+        return phase_in(os.read(descriptor, _PHASE_BYTES_MAX))
     except OSError:
         return UNREADABLE
     finally:
         os.close(descriptor)
+
+
+def phase_in(content: bytes) -> bytes:
+    """The phase that the file says; UNREADABLE where it says none."""
+    fields = content.partition(b"\n")[0].split(b" ")
+    return fields[2] if len(fields) == _FIELDS and fields[0] == _MAGIC else UNREADABLE

@@ -6,7 +6,7 @@ journal. Runs no scripts: they are the OS's. Off the ordinary boot's path: impor
 
 from __future__ import annotations
 
-from packagemanager.engine import DAMAGED, DONE, TRYING, Engine
+from packagemanager.engine import DAMAGED, DONE, TRYING, UNDONE, Engine
 from packagemanager.errors import PackageError
 from recovery.console import note
 from recovery.package_facts import name_of, serial_of
@@ -42,24 +42,25 @@ def undo(workshop: Workshop, record: Record) -> Result:
 
 
 def _in_root(workshop: Workshop, record: Record, work: Callable[[Engine, Record], Result]) -> Result:
-    """Do it; what fails is tried the other way round, for the old set is whole beside the new one."""
+    """Do it. What the disk refuses twice is undone: the old set is whole beside the new one."""
     try:
         root = workshop.open_root(record)
     except OSError as error:
         note(f"packages: the root cannot be mounted: {error}")
         return _DAMAGED
     try:
-        engine = Engine(root.tree, workshop.alive)
+        return _first_done((work, work, _undo), Engine(root.tree, workshop.alive), record)
+    finally:
+        root.close()
+
+
+def _first_done(works: tuple[Callable[[Engine, Record], Result], ...], engine: Engine, record: Record) -> Result:
+    for work in works:
         try:
             return work(engine, record)
         except (PackageError, OSError) as error:
             note(f"packages: {error}")
-            return _undo(engine, record)
-    except (PackageError, OSError) as error:
-        note(f"packages: {error}")
-        return _DAMAGED
-    finally:
-        root.close()
+    return _DAMAGED
 
 
 def _finish(engine: Engine, record: Record) -> Result:
@@ -77,7 +78,7 @@ def _undo(engine: Engine, _record: Record) -> Result:
     phase = engine.phase()
     if phase == DAMAGED:
         return _DAMAGED
-    if phase in (None, DONE):
+    if phase in (None, DONE, UNDONE):
         engine.resume()
     else:
         _tell(engine.back())

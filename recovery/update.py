@@ -294,8 +294,11 @@ def is_kept(workshop: Workshop, digest: bytes) -> bool:
     return any(candidate is not None and candidate.manifest.digest == digest for candidate in workshop.kept())
 
 
-def commit(workshop: Workshop, ledger: Ledger) -> Record:
+def commit(workshop: Workshop, ledger: Ledger, packages_on_trial: bool = False) -> Record:
     """The OS that runs says that it runs well. The floor may rise.
+
+    ``packages_on_trial``: so says the root that runs. Without that, packages that the journal has on trial are not what
+    ran well, and are not called so.
 
     Raises:
         UpdateError: it is not the version that is to be confirmed.
@@ -306,7 +309,8 @@ def commit(workshop: Workshop, ledger: Ledger) -> Record:
     def learn(record: Record) -> dict[str, Any]:
         if record.booted != record.primary:
             raise UpdateError("not-booted", f"version {record.installed.version} was not started yet")
-        return {"floor": floor_after_commit(record, versions)}
+        packages = record.packages_digest if packages_on_trial else NO_DIGEST
+        return {"floor": floor_after_commit(record, versions), "packages_digest": packages}
 
     return ledger.advance("marked_good", CODES["confirmed"], learn)
 

@@ -109,10 +109,12 @@ def packages_unfinished(record: Record, phase: bytes) -> bool:
     """Whether the root must not be handed over to: ``phase`` is what it says of a transaction, empty for none.
 
     A mixture never is, whatever the record says, nor what does not read; a set on trial only by a record that
-    knows of it.
+    knows of it, or that has called it good.
     """
+    if phase == _ON_TRIAL and record.packages_digest == NO_DIGEST:
+        return record.state == "TRYING" or record.packages_good != record.packages_serial
     if phase == _ON_TRIAL:
-        return record.state == "TRYING" and record.packages_digest == NO_DIGEST
+        return False
     return phase not in _WHOLE
 
 

@@ -120,6 +120,8 @@ def test_a_root_with_a_mixture_is_never_handed_over_to() -> None:
             assert not packages_unfinished(record, b"done")
             unknown = state == "TRYING" and digest == bytes(32)
             assert packages_unfinished(record, b"trying") == unknown, "a set on trial that nobody counts"
+            nowhere = record.but(packages_serial=2, packages_good=1)
+            assert packages_unfinished(nowhere, b"trying") == (digest == bytes(32)), "it never ran well"
 
 
 def test_packages_on_trial_are_not_confirmed_by_a_look_at_the_slot() -> None:

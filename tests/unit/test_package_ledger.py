@@ -51,10 +51,19 @@ def test_applied_packages_are_on_trial_until_the_os_says_that_it_runs_well(devic
     assert (record_of(device).state, record_of(device).packages_good) == ("TRYING", 0)
     with pytest.raises(UpdateError):
         ledger.staged(8, PACKAGES)
-    update.commit(device.workshop(), device.ledger())
+    update.commit(device.workshop(), device.ledger(), packages_on_trial=True)
     record = record_of(device)
     assert (record.state, record.packages_good, record.packages_digest) == ("CONFIRMED", 7, NO_DIGEST)
     assert ledger.check() == 7
+
+
+def test_packages_that_are_not_in_the_root_that_runs_are_not_called_good(device: Device) -> None:
+    ledger = PackageLedger(device.ledger())
+    ledger.staged(7, PACKAGES)
+    ledger.applied()
+    update.commit(device.workshop(), device.ledger(), packages_on_trial=False)
+    record = record_of(device)
+    assert (record.state, record.packages_good, record.packages_digest) == ("CONFIRMED", 0, NO_DIGEST)
 
 
 def test_what_was_taken_back_is_not_good_and_not_newer_again(device: Device) -> None:
