@@ -30,7 +30,8 @@ def commit_packages(root: str = "/") -> None:
 
 def settle(tree: Tree) -> None:
     """The same for a tree. One that is still to be finished or undone stays. Raises ``PackageError``."""
-    from packagemanager.engine import DONE, TRYING, UNDONE, Engine
+    from packagemanager.engine import Engine
+    from packagemanager.phases import DONE, TRYING, UNDONE
 
     engine = Engine(tree)
     lock = engine.lock()

@@ -6,8 +6,9 @@ journal. Runs no scripts: they are the OS's. Off the ordinary boot's path: impor
 
 from __future__ import annotations
 
-from packagemanager.engine import DAMAGED, DONE, TRYING, UNDONE, Engine
+from packagemanager.engine import Engine
 from packagemanager.errors import PackageError
+from packagemanager.phases import DAMAGED, DONE, TRYING, UNDONE
 from recovery.console import note
 from recovery.package_facts import name_of, serial_of
 from statemachine.reasons import CODES

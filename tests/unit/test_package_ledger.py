@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from packagemanager.engine import PHASES
+from packagemanager.phases import PHASES
 from packagemanager.plan_file import encode_phase
 from recovery import update
 from recovery.package_ledger import PackageLedger
