@@ -256,6 +256,20 @@ def activate(workshop: Workshop, record: Record) -> Result:
     return "activated", CODES["installed"], {}
 
 
+def finish_packages(workshop: Workshop, record: Record) -> Result:
+    """Finish or undo the transaction in the root, as its phase says."""
+    from recovery import packages
+
+    return packages.finish(workshop, record)
+
+
+def undo_packages(workshop: Workshop, record: Record) -> Result:
+    """Bring the set of packages before the transaction back."""
+    from recovery import packages
+
+    return packages.undo(workshop, record)
+
+
 def rest(workshop: Workshop, record: Record) -> Result:
     """Write nothing. Leave on a new source, a person, or when the delay is over."""
     known = set(workshop.of_no_use)
@@ -317,5 +331,7 @@ ACTIONS: dict[str, Callable[[Workshop, Record], Result]] = {
     "reinstall": reinstall,
     "read_back": read_back,
     "activate": activate,
+    "finish_packages": finish_packages,
+    "undo_packages": undo_packages,
     "rest": rest,
 }

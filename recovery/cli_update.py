@@ -14,6 +14,7 @@ import sys
 
 from device_config import CONFIG
 
+from packagemanager.errors import PackageError
 from payload.bundle import is_far
 from payload.errors import BundleError, FetchError, PayloadError, PayloadUnreadableError, TrustError
 from payload.url import parse
@@ -23,6 +24,8 @@ from recovery.console import tell_console
 from recovery.device_journal import lock_update
 from recovery.disks import find_disk
 from recovery.pace import PacedReader, Terminal, byte_count, byte_text, received
+from recovery.package_commit import commit_packages
+from recovery.package_phase import ON_TRIAL, packages_phase
 from recovery.workshop import Workshop, image_of
 from statemachine.reasons import CODES, advice, label
 from statemachine.record import NO_DIGEST, Record
@@ -242,7 +245,7 @@ def _resume(chosen: argparse.Namespace) -> int:
 
 def _commit(chosen: argparse.Namespace) -> int:
     try:
-        record = update.commit(_workshop(), _ledger())
+        record = update.commit(_workshop(), _ledger(), packages_on_trial=packages_phase("/") == ON_TRIAL)
     except update.NotPossibleError as error:
         print(f"unbrick: nothing to confirm: {error}", file=sys.stderr)
         return NOTHING_TO_DO
@@ -253,10 +256,19 @@ def _commit(chosen: argparse.Namespace) -> int:
     line = f"{label(record.reason)}: version {record.confirmed_version}"
     tell_console(f"unbrick: {line}")
     code = _report(chosen, DONE, "confirmed", record.confirmed_version, line)
+    _commit_packages()
     wanted = asked.recall(SOURCE_FILE)
     if wanted is not None and not asked.is_far(wanted.where):
         _refresh(wanted)
     return code
+
+
+def _commit_packages() -> None:
+    """Nothing that is confirmed depends on this: what fails now is done by the next confirmation."""
+    try:
+        commit_packages()
+    except (OSError, PackageError) as error:
+        print(f"unbrick: what the packages replaced is still kept: {error}", file=sys.stderr)
 
 
 def _refresh(wanted: Asked) -> None:

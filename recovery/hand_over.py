@@ -15,6 +15,8 @@ import _unbrick
 
 from recovery.console import say
 from recovery.disks import node_of
+from recovery.package_phase import packages_phase
+from statemachine.decide import packages_unfinished
 from statemachine.reasons import CODES
 
 TYPE_CHECKING = False
@@ -34,11 +36,12 @@ _READ_ONLY, _NO_SUID, _NO_DEVICES, _BIND = 1, 2, 4, 4096
 
 
 class BootFailedError(Exception):
-    """The slot cannot be handed over to. ``reason`` is a reason code."""
+    """The slot cannot be handed over to. ``reason`` is a reason code, ``event`` one of the table."""
 
-    def __init__(self, reason: int, detail: str) -> None:
+    def __init__(self, reason: int, detail: str, event: str = "boot_failed") -> None:
         super().__init__(detail)
         self.reason = reason
+        self.event = event
 
 
 def mount_root(record: Record, config: dict[str, Any], disk: str, pristine: bool, alive: Callable[[], None]) -> str:
@@ -50,6 +53,23 @@ def mount_root(record: Record, config: dict[str, Any], disk: str, pristine: bool
     if image.kernel_release and image.kernel_release != os.uname().release:
         detail = f"image {image.version} is for {image.kernel_release}, this is {os.uname().release}"
         raise BootFailedError(CODES["kernel-mismatch"], detail)
+    mount_system(record, config, disk, pristine, alive)
+    if packages_unfinished(record, packages_phase(ROOT)):
+        release_root()
+        detail = "the root is not handed over before its package transaction is finished or undone"
+        raise BootFailedError(CODES["packages-found"], detail, "packages_found")
+    if not _runnable(ROOT, image.init):
+        release_root()
+        raise BootFailedError(CODES["boot-failed"], f"{image.init} is not in the image or cannot be run")
+    return ROOT
+
+
+def mount_system(record: Record, config: dict[str, Any], disk: str, pristine: bool, alive: Callable[[], None]) -> str:
+    """Mount the slot and its system state below :data:`ROOT` and return it. Nothing in it is looked at.
+
+    Raises :class:`BootFailedError`, and then nothing is mounted any more.
+    """
+    image = record.installed
     try:
         slot = node_of(disk, config["slot"]["rootfs"][str(record.primary)]["region"])
         if image.kind == "read-write":
@@ -57,16 +77,13 @@ def mount_root(record: Record, config: dict[str, Any], disk: str, pristine: bool
         else:
             _mount_immutable(record, slot, not pristine and _mount_data(config, disk, alive))
     except OSError as error:
-        _release_root()
+        release_root()
         raise BootFailedError(CODES["boot-failed"], str(error)) from error
-    if not _runnable(ROOT, image.init):
-        _release_root()
-        raise BootFailedError(CODES["boot-failed"], f"{image.init} is not in the image or cannot be run")
     return ROOT
 
 
-def _release_root() -> None:
-    """Unmount whatever was mounted before it failed, innermost first."""
+def release_root() -> None:
+    """Unmount whatever is mounted, innermost first."""
     for place in (f"{ROOT}/data", ROOT, SCRATCH, DATA, LOWER):
         while True:
             try:

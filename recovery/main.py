@@ -68,7 +68,7 @@ def _start(supervisor: Supervisor, disk: str, crashes: int) -> None:
         except BootFailedError as error:
             say(error.reason, str(error))
             reason = error.reason
-            event = give_way(following, "boot_failed")
+            event = give_way(following, error.event)
             following, action = step(following, event, CONFIG["boot_attempts"], reason=reason)
             if not journal.try_persist(following):
                 reason = CODES["journal-unwritable"]
@@ -99,7 +99,7 @@ def _recover(supervisor: Supervisor, disk: str, journal: DeviceJournal, record: 
             return hand_over(supervisor, record, disk, pristine)
         except BootFailedError as error:
             note(str(error))
-            return "boot_failed", error.reason, {}
+            return error.event, error.reason, {}
 
     say(record.reason, record.state, with_advice=record.state == "WAITING")
     load_recovery_modules()

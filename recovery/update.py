@@ -190,8 +190,7 @@ def check_intact(workshop: Workshop, record: Record, number: int) -> None:
         raise UpdateError("slot-unreadable", f"slot {number} has no header of version {image.version}")
     if image.kind == "read-write":
         return  # its file system has changed since, as it should
-    table = found[1].image(SLOT_CLASS).frames()
-    damaged = frames.verify(workshop.slots[number].region, table, workshop.progress())
+    damaged = frames.verify(workshop.slots[number].region, found[1].image(SLOT_CLASS).frames(), workshop.progress())
     if damaged:
         raise UpdateError("frames-damaged", f"{len(damaged)} frames of slot {number}")
 
@@ -294,8 +293,10 @@ def is_kept(workshop: Workshop, digest: bytes) -> bool:
     return any(candidate is not None and candidate.manifest.digest == digest for candidate in workshop.kept())
 
 
-def commit(workshop: Workshop, ledger: Ledger) -> Record:
+def commit(workshop: Workshop, ledger: Ledger, packages_on_trial: bool = False) -> Record:
     """The OS that runs says that it runs well. The floor may rise.
+
+    ``packages_on_trial``: the root that runs has them; without that, those of the journal are not what ran well.
 
     Raises:
         UpdateError: it is not the version that is to be confirmed.
@@ -306,7 +307,8 @@ def commit(workshop: Workshop, ledger: Ledger) -> Record:
     def learn(record: Record) -> dict[str, Any]:
         if record.booted != record.primary:
             raise UpdateError("not-booted", f"version {record.installed.version} was not started yet")
-        return {"floor": floor_after_commit(record, versions)}
+        on_trial = record.packages_digest if packages_on_trial else NO_DIGEST
+        return {"floor": floor_after_commit(record, versions), "packages_digest": on_trial}
 
     return ledger.advance("marked_good", CODES["confirmed"], learn)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from payload.seeded import Reuse
     from recovery.device_journal import Opener
     from recovery.network import Network
+    from recovery.packages import OpenRoot
     from statemachine.region import Region
 
 SLOT_CLASS = "rootfs"
@@ -60,7 +61,8 @@ class Workshop:
     """``alive`` tells PID 1 that work goes on; ``intend`` persists a record before an act.
 
     :meth:`recall` comes before anything that asks whom to believe. ``opener`` opens a region of the disk, ``media``
-    finds what is plugged in, ``show`` shows progress elsewhere than on the console.
+    finds what is plugged in, ``show`` shows progress elsewhere than on the console, ``root`` mounts the primary
+    slot's root for work on its packages.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Workshop:
         opener: Opener | None = None,
         media: Callable[[], Sequence[sources.Source]] | None = None,
         show: Show | None = None,
+        root: Callable[[Record], OpenRoot] | None = None,
     ) -> None:
         self.config = config
         self.disk = disk
@@ -83,6 +86,7 @@ class Workshop:
         self.places: list[Region] = [opener(disk, place, True) for place in _places(config)]
         self._media = media or self._plugged_in
         self._show = show
+        self._root = root
         self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
         self._network: Network | None = None
@@ -110,6 +114,14 @@ class Workshop:
                 self.config["network"], self.alive, self._tell, clock_floor=self.keyring.trusted.clock_floor
             )
         return self._network
+
+    def open_root(self, record: Record) -> OpenRoot:
+        """The primary slot's root, mounted; the caller closes it. Raises ``OSError``."""
+        if self._root is not None:
+            return self._root(record)
+        from recovery.slot_root import SlotRoot
+
+        return SlotRoot(self, record)
 
     def leave(self) -> None:
         """Give back what the OS must not find in use."""

@@ -1,10 +1,11 @@
 """K: how many boots it takes at most, from any record, until the device rests or its OS runs well.
 
 Walks every record the table can tell apart (state, attempts, cycles, why recovery works, whether the
-image ran well before or was tried, the condition of each slot) with the production `decide`, `judge`,
-`give_way` and `step`, an OS that never
-says that it runs well, and actions that end in every way they can end. Power cuts are left out (each
-adds at most one boot), and so are new sources and persons, who may start anew as often as they like.
+image ran well before or was tried, whether packages are being tried, the condition of each slot) with
+the production `decide`, `judge`, `give_way` and `step`, an OS that never says that it runs well, a root
+that may hold a transaction at any hand-over, and actions that end in every way they can end. Power cuts
+are left out (each adds at most one boot), and so are new sources and persons, who may start anew as often
+as they like.
 A path that comes back to where it was without ending would be an endless reboot: it is an error here.
 Runs on the host only.
 """
@@ -25,6 +26,7 @@ from statemachine.table import STATES, TABLE
 _IMAGE = Image(digest=b"\1" * 32, version=1, kind="immutable")
 _OTHER = Image(digest=b"\2" * 32, version=2, kind="immutable")
 _NEW = Image(digest=b"\3" * 32, version=3, kind="immutable")
+_PACKAGES = b"\4" * 32
 _FAILING = CODES["attempts-exhausted"]
 _START = "start"
 _Key = tuple[object, ...]
@@ -41,6 +43,8 @@ _RESULTS = {
     "repair": ("frames_rewritten", "source_missing", "write_failed"),
     "reinstall": ("image_written", "source_missing", "write_failed"),
     "activate": ("activated", "write_failed"),
+    "finish_packages": ("packages_finished", "packages_undone", "packages_damaged"),
+    "undo_packages": ("packages_undone", "packages_damaged"),
 }
 
 
@@ -57,13 +61,14 @@ def boots_max(attempts: int = BOOT_ATTEMPTS_DEFAULT, slots: int = SLOTS_MAX) -> 
 
 def every_record(attempts: int = BOOT_ATTEMPTS_DEFAULT, slots: int = SLOTS_MAX) -> Iterator[Record]:
     """One record for each class that the decisions can tell apart."""
-    for state, attempts_left, cycles, entered, confirmed, tried, held in product(
+    for state, attempts_left, cycles, entered, confirmed, tried, packages, held in product(
         STATES,
         range(attempts + 1),
         range(CYCLES_MAX + 1),
         (_FAILING, REQUESTS[0]),
         (_IMAGE.digest, _OTHER.digest),
         ((), (_IMAGE.digest,)),
+        (NO_DIGEST, _PACKAGES),
         product(CONDITIONS, repeat=slots),
     ):
         yield Record(
@@ -74,6 +79,7 @@ def every_record(attempts: int = BOOT_ATTEMPTS_DEFAULT, slots: int = SLOTS_MAX) 
             slots=tuple(Slot(image, condition) for image, condition in zip((_IMAGE, _OTHER), held, strict=False)),
             confirmed=confirmed,
             tried=tried,
+            packages_digest=packages,
         )
 
 
@@ -120,8 +126,9 @@ def _following(record: Record, action: str, attempts: int) -> Iterator[_Edge]:
         return
     if action in ("boot", "boot_pristine"):
         yield record, _START, 1
-        event = give_way(record, "boot_failed")
-        yield (*step(record, event, attempts, reason=CODES["boot-failed"]), 0)
+        for failure in ("boot_failed", "packages_found"):
+            event = give_way(record, failure)
+            yield (*step(record, event, attempts, reason=CODES["boot-failed"]), 0)
     for event, reason, fields in endings(record, action):
         yield (*step(record, event, attempts, reason=reason, **fields), 0)
 
@@ -134,6 +141,8 @@ def endings(record: Record, action: str) -> Iterator[tuple[str, int, dict[str, o
             number = slot_to_rewrite(record)
             slots = record.doubting(number).slots
             yield event, reason, {"target": _NEW, "target_slot": number, "slots": slots}
+        if event == "packages_finished":
+            yield event, reason, {"packages_digest": _PACKAGES}
 
 
 def _endings(record: Record, action: str) -> Iterator[tuple[str, int]]:
@@ -154,6 +163,7 @@ def _key(record: Record, action: str) -> _Key:
         record.cycles,
         record.entered in REQUESTS,
         record.primary,
+        record.packages_digest != NO_DIGEST,
         record.target.digest != NO_DIGEST,
         record.target_slot,
         *(

@@ -10,11 +10,13 @@ from __future__ import annotations
 from statemachine.limits import CYCLES_MAX
 from statemachine.reasons import CODES
 from statemachine.record import NO_DIGEST, Record
-from statemachine.table import BOOTABLE, GIVING_UP
+from statemachine.table import BOOTABLE, DOUBTING_PACKAGES, GIVING_UP
 
 REQUESTS = (
     CODES["button-held"], CODES["recovery-on-command-line"], CODES["recovery-requested"], CODES["update-requested"],
 )  # fmt: skip
+# A transaction's phases with no mixture in the root; `_ON_TRIAL` is another one, with the wanted set whole.
+_WHOLE, _ON_TRIAL = (b"", b"done", b"undone"), b"trying"
 _REWRITE_FIRST = ("bad", "unknown", "good")
 
 
@@ -54,7 +56,12 @@ def _uncounted(record: Record, evidence: Evidence) -> str:
     confirmed = record.state == "CONFIRMED" or (
         record.state == "STAGED" and record.installed.digest == record.confirmed
     )
-    if confirmed and record.attempts_left > 0 and evidence.reset_cause == "clean":
+    if (
+        confirmed
+        and record.packages_digest == NO_DIGEST
+        and record.attempts_left > 0
+        and evidence.reset_cause == "clean"
+    ):
         return "uncounted_boot_allowed"
     return "journal_unwritable"
 
@@ -69,7 +76,7 @@ def judge(record: Record, outcome: str) -> tuple[str, int]:
     if verifies and record.state != "SUSPECT":
         return "slot_verified", CODES["slot-verified"]
     if verifies and record.entered in REQUESTS and record.attempts_left > 0:
-        confirmed = record.confirmed == record.installed.digest
+        confirmed = record.confirmed == record.installed.digest and record.packages_digest == NO_DIGEST
         return ("verified_on_request" if confirmed else "verified_unconfirmed"), CODES["slot-verified"]
     if record.cycles >= CYCLES_MAX and record.state != "JOURNAL_LOST":
         return "repairs_exhausted", CODES["repairs-exhausted"]
@@ -98,11 +105,30 @@ _JUDGEMENTS = {
 }
 
 
-def give_way(record: Record, event: str) -> str:
-    """``event``, or ``other_slot_good`` where it would give the primary slot up and the other one ran well.
+def packages_unfinished(record: Record, phase: bytes) -> bool:
+    """Whether the root must not be handed over to: ``phase`` is what it says of a transaction, empty for none.
 
+    A mixture never is, whatever the record says, nor what does not read; a set on trial only by a record that
+    knows of it, or that has called it good.
+    """
+    if phase == _ON_TRIAL and record.packages_digest == NO_DIGEST:
+        return record.state == "TRYING" or record.packages_good != record.packages_serial
+    if phase == _ON_TRIAL:
+        return False
+    return phase not in _WHOLE
+
+
+def give_way(record: Record, event: str) -> str:
+    """``event``, or the one that takes its place.
+
+    ``packages_failing`` where boots failed while packages were being tried; ``other_slot_good`` where it would give the
+    primary slot up and the other one ran well; ``boot_failed`` where a transaction in the root was found too often.
     The caller keeps the event's reason.
     """
+    if event == "packages_found" and record.cycles >= CYCLES_MAX:
+        event = "boot_failed"
+    if (record.state, event) in DOUBTING_PACKAGES and record.packages_digest != NO_DIGEST:
+        return "packages_failing"
     if (record.state, event) in GIVING_UP and _other_is_good(record):
         return "other_slot_good"
     return event

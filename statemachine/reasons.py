@@ -2,7 +2,7 @@
 
 The same reason stands on the console, in the log, in the journal and in the command line's output.
 Codes are never reused. E1xx boots, E2xx the journal, E3xx the slot, E4xx the payload and trust,
-E5xx the device, E9xx recovery itself. ``docs/reasons.md`` is generated from this table.
+E5xx the device, E6xx packages, E9xx recovery itself. ``docs/reasons.md`` is generated from this table.
 """
 
 # ruff: noqa: E501 - a table reads best with a reason on a line
@@ -102,6 +102,16 @@ REASONS = {
           "Nothing: the OS starts without it. User data is not touched."),
     502: ("watchdog-missing", "The watchdog of the configuration is not there.", "Check [watchdog] in device.toml."),
     503: ("module-failed", "A kernel module could not be loaded.", "Check [modules] in device.toml."),
+    600: ("packages-pending", "A package transaction is staged and waits for the next start.", "Restart: `unbrick reboot`."),
+    601: ("packages-finished", "A package transaction is complete; its packages are being tried.", "Nothing: the OS confirms them."),
+    602: ("packages-undone", "The packages that were being tried failed; the set before them is back.",
+          "`unbrick log` tells what failed. Send another transaction."),
+    603: ("packages-damaged", "A package transaction could neither be finished nor undone.", "Nothing: the slot is verified now."),
+    604: ("packages-found", "The root holds a package transaction under way that the journal does not know.",
+          "Nothing: it is finished or undone before the OS runs."),
+    605: ("packages-script-failed", "A script of the packages that are being tried failed.", "Restart: `unbrick reboot`. They are undone then."),
+    606: ("packages-absent", "No package transaction is under way in the root.", "Nothing."),
+    607: ("packages-taken-back", "The OS undid a package transaction by itself.", "Send another transaction."),
     900: ("handover", "The OS gets the machine.", "Nothing."),
     901: ("python-exited", "Recovery's interpreter ended.", "Nothing: it is started again."),
     902: ("python-silent", "Recovery's interpreter showed no progress.", "Nothing: it is started again."),

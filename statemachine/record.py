@@ -35,6 +35,8 @@ CONDITIONS = ("unknown", "good", "bad")
 # format, state, reason, entered, requested, attempts left, cycles, boots, floor, clock floor, upper generation,
 # root version, frames written, primary, booted, target slot
 _FIXED = Struct("<BBHHBBBQQQIIIBBB")
+# serial of the last transaction of packages, of the last good one
+_PACKAGES = Struct("<QQ")
 # version, size in bytes, kind, watchdog owner
 _IMAGE = Struct("<QQBB")
 
@@ -123,6 +125,8 @@ class Record:
     said it runs well; ``target`` an image whose installation into ``target_slot`` is intended.
     ``entered`` is the reason (code) why recovery works, ``reason`` the last one.
     ``tried`` are digests of manifests that failed here.
+    ``packages_serial`` is the number of the last transaction of packages that this device took, ``packages_good``
+    of the last one whose OS said it runs well; ``packages_digest`` names the one that is under way or being tried.
     ``floor`` is the lowest version allowed; ``clock_floor`` seconds since 1970 by signed times only.
     ``root`` is the newest root metadata that was ever believed, ``root_digest`` its digest; nothing and
     zeroes where nothing but the image's own was.
@@ -130,8 +134,9 @@ class Record:
 
     __slots__ = (
         "attempts_left", "booted", "boots", "clock_floor", "confirmed", "confirmed_version", "cycles", "entered",
-        "floor", "frames_written", "primary", "reason", "requested", "root", "root_digest", "root_version", "slots",
-        "state", "target", "target_slot", "tried", "upper_generation",
+        "floor", "frames_written", "packages_digest", "packages_good", "packages_serial", "primary", "reason",
+        "requested", "root", "root_digest", "root_version", "slots", "state", "target", "target_slot", "tried",
+        "upper_generation",
     )  # fmt: skip
 
     def __init__(self, state: str = "JOURNAL_LOST", **fields: Any) -> None:
@@ -151,6 +156,9 @@ class Record:
         self.root: bytes = b""
         self.confirmed: bytes = NO_DIGEST
         self.confirmed_version: int = 0
+        self.packages_serial: int = 0
+        self.packages_good: int = 0
+        self.packages_digest: bytes = NO_DIGEST
         self.slots: tuple[Slot, ...] = (Slot(),)
         self.primary: int = 0
         self.booted: int = 0
@@ -208,6 +216,8 @@ class Record:
                 self.root_digest,
                 self.confirmed,
                 self.confirmed_version.to_bytes(8, "little"),
+                _PACKAGES.pack(self.packages_serial, self.packages_good),
+                self.packages_digest,
                 bytes((len(self.slots),)),
                 *[slot.encode() for slot in self.slots],
                 self.target.encode(),
@@ -236,6 +246,9 @@ def _decode(reader: _Reader) -> Record:
     ) = reader.fixed(_FIXED)  # fmt: skip
     if form != FORMAT or requested > 1 or attempts_left > BOOT_ATTEMPTS_MAX or cycles > CYCLES_MAX:
         raise ValueError
+    root_digest, confirmed = reader.take(DIGEST_BYTES), reader.take(DIGEST_BYTES)
+    confirmed_version = int.from_bytes(reader.take(8), "little")
+    packages_serial, packages_good = reader.fixed(_PACKAGES)
     record = Record(
         STATE_NAMES[state],
         reason=reason,
@@ -252,9 +265,12 @@ def _decode(reader: _Reader) -> Record:
         primary=primary,
         booted=booted,
         target_slot=target_slot,
-        root_digest=reader.take(DIGEST_BYTES),
-        confirmed=reader.take(DIGEST_BYTES),
-        confirmed_version=int.from_bytes(reader.take(8), "little"),
+        root_digest=root_digest,
+        confirmed=confirmed,
+        confirmed_version=confirmed_version,
+        packages_serial=packages_serial,
+        packages_good=packages_good,
+        packages_digest=reader.take(DIGEST_BYTES),
         slots=_decode_slots(reader),
         target=_decode_image(reader),
         tried=_decode_tried(reader),

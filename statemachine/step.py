@@ -83,6 +83,8 @@ def _forget_target(record: Record, _attempts: int) -> Record:
 def _adopt_target(record: Record, _attempts: int) -> Record:
     if record.target.digest == NO_DIGEST:
         return record
+    if record.target.digest != record.installed.digest or record.target_slot != record.primary:
+        record = record.but(packages_digest=NO_DIGEST)  # they are in the system state of the image before
     return record.with_slot(record.target_slot, Slot(record.target)).but(primary=record.target_slot)
 
 
@@ -95,7 +97,16 @@ def _mark_bad(record: Record, _attempts: int) -> Record:
 
 
 def _switch_slot(record: Record, _attempts: int) -> Record:
-    return record.but(primary=len(record.slots) - 1 - record.primary)
+    return record.but(primary=len(record.slots) - 1 - record.primary, packages_digest=NO_DIGEST)
+
+
+def _keep_packages(record: Record, _attempts: int) -> Record:
+    good = record.packages_serial if record.packages_digest != NO_DIGEST else record.packages_good
+    return record.but(packages_good=good, packages_digest=NO_DIGEST)
+
+
+def _forget_packages(record: Record, _attempts: int) -> Record:
+    return record.but(packages_digest=NO_DIGEST)
 
 
 _EFFECTS: dict[str, Callable[[Record, int], Record]] = {
@@ -113,4 +124,6 @@ _EFFECTS: dict[str, Callable[[Record, int], Record]] = {
     "doubt-target": _doubt_target,
     "mark-bad": _mark_bad,
     "switch-slot": _switch_slot,
+    "keep-packages": _keep_packages,
+    "forget-packages": _forget_packages,
 }

@@ -24,6 +24,13 @@ record makes that slot the primary one and the device TRYING. With one slot a wh
 the disk first; STAGED is recorded, and recovery does the writing at the next start. Which rows give a slot
 up is listed in GIVING_UP; `decide.give_way` turns their events into ``other_slot_good``.
 
+Packages change inside a slot's system state, by a transaction whose own phase lies beside them (docs/packages.md).
+The OS records PACKAGES_PENDING once everything is staged; whoever carries the renames out, the OS (live) or
+recovery before the OS runs (offline), then records TRYING with attempts of its own. While packages are being tried
+and boots fail, they are what changed: they are undone (UNDOING_PACKAGES) before the slot is suspected. A root
+with half a transaction in it is never handed over to, whatever the journal says: what the root says is evidence
+(``packages_found``), and counts a cycle.
+
 Going round is bounded: every entry to TRYING or PRISTINE by recovery's own hand counts a *cycle*, and
 ``repairs_exhausted`` leads to WAITING. Only the OS (``marked_good``), a person (a button) or a source
 that was not tried before starts the count anew. `statemachine.bound` computes from this table how many
@@ -33,9 +40,9 @@ A row is (states, event, next state, action, effects). The record with the effec
 *before* the action starts (intent), and the action's result is the next event. An event that has no row
 is illegal: it raises, and nothing changes. Effects are words; `statemachine.step` says what each does.
 
-BLANK, PROVISIONING, PACKAGES_PENDING and UPDATING_RECOVERY are states whose work is not part of this
-image yet. Nothing writes them; a record that holds one (a newer recovery's) leads to a look at the slot,
-except BLANK, which must never be taken for permission to write: it waits.
+BLANK, PROVISIONING and UPDATING_RECOVERY are states whose work is not part of this image yet. Nothing
+writes them; a record that holds one (a newer recovery's) leads to a look at the slot, except BLANK, which
+must never be taken for permission to write: it waits.
 
 This module holds data and imports nothing.
 """
@@ -71,7 +78,10 @@ STATES = {
         "The slot verifies but its OS fails; its system state is set aside.",
         "Boots it with a temporary overlay, without user data, until it says that it runs well.",
     ),
-    "PACKAGES_PENDING": ("A package transaction waits to be finished.", "The slot is looked at."),
+    "PACKAGES_PENDING": (
+        "A package transaction is staged, and perhaps half carried out.",
+        "Carries it out, or undoes it, as its phase in the root says.",
+    ),
     "UPDATING_RECOVERY": ("A new recovery image is being tried.", "The slot is looked at."),
     "JOURNAL_LOST": (
         "No copy of the journal holds a record of this device.",
@@ -89,10 +99,14 @@ STATES = {
         "The primary slot was given up; the other one, which ran well, is the primary one now.",
         "Verifies every frame and boots it.",
     ),
+    "UNDOING_PACKAGES": (
+        "Boots failed with the packages that were being tried.",
+        "Brings the set of packages before them back and boots it.",
+    ),
 }
 
 BOOTABLE = ("CONFIRMED", "TRYING", "PRISTINE")
-NOT_IN_THIS_IMAGE = ("PROVISIONING", "PACKAGES_PENDING", "UPDATING_RECOVERY")
+NOT_IN_THIS_IMAGE = ("PROVISIONING", "UPDATING_RECOVERY")
 
 # --- events: what happened ------------------------------------------------------------------------------
 
@@ -129,6 +143,14 @@ EVENTS = {
     "update_staged": "A whole bundle to replace the slot's image lies on the device, verified.",
     "replacement_verified": "The bundle that is to replace the slot's image verifies.",
     "rolled_back": "A person chose the other slot, and it verifies; or took back what was staged.",
+    "packages_staged": "A package transaction is staged durably; whoever comes finishes or undoes it.",
+    "packages_applied": "The OS carried the transaction out by itself; its packages are being tried.",
+    "packages_taken_back": "The OS undid the transaction by itself.",
+    "packages_found": "The root holds a transaction under way that the journal does not know.",
+    "packages_failing": "The OS fails, or a package's script did, while packages are being tried.",
+    "packages_finished": "The wanted set is in the root, whole; the one before it is kept beside it.",
+    "packages_undone": "The set before the transaction is in the root, whole.",
+    "packages_damaged": "The transaction could neither be finished nor undone.",
 }
 
 # --- actions: what recovery does next -------------------------------------------------------------------
@@ -143,6 +165,8 @@ ACTIONS = {
     "read_back": "Read the whole slot past every cache and compare.",
     "activate": "Write both copies of the slot's signed header.",
     "rebuild": "Make a record from what the slot proves.",
+    "finish_packages": "Carry the transaction in the root out, or undo it, as its phase says.",
+    "undo_packages": "Bring the set of packages before the transaction back.",
     "rest": "Write nothing; look for a source, a person, the end of the delay.",
     "none": "Nothing: the OS runs.",
 }
@@ -160,10 +184,13 @@ EFFECTS = {
     "remember-tried": "The slot's image is not to be installed again until something changes.",
     "forget-tried": "Every image may be tried again.",
     "forget-target": "No installation is intended any more.",
-    "adopt-target": "The image that was being installed is its slot's image, and that slot is the primary one.",
+    "adopt-target": "The image that was being installed is its slot's image, and that slot is the primary one. Another"
+    " image starts without the packages that were being tried.",
     "doubt-target": "The slot that the target goes to is bad from now on; the other slot's image is forgotten.",
     "mark-bad": "The primary slot is bad.",
-    "switch-slot": "The other slot is the primary one.",
+    "switch-slot": "The other slot is the primary one; packages that were being tried stay behind.",
+    "keep-packages": "The packages that were being tried are the good ones.",
+    "forget-packages": "No packages are being tried.",
 }
 
 _ALL = tuple(STATES)
@@ -172,6 +199,7 @@ _GIVE_UP = ("remember-why", "remember-tried")
 _TRY = ("count-cycle", "restore-attempts", "count-attempt")
 _CHOSEN = ("forget-target", "forget-tried", "restore-attempts", "clear-cycles")
 _LOOK = ("remember-why", "forget-target")
+_WITHOUT = ("forget-packages", "restore-attempts")
 
 ROWS = (
     # the ordinary boot
@@ -180,14 +208,29 @@ ROWS = (
     ("PRISTINE", "started", "PRISTINE", "boot_pristine", ("count-attempt",)),
     (("CONFIRMED", "STAGED"), "uncounted_boot_allowed", "CONFIRMED", "boot", ()),
     # the OS says that it runs well
-    (("CONFIRMED", "TRYING"), "marked_good", "CONFIRMED", "none", _GOOD),
-    ("PRISTINE", "marked_good", "CONFIRMED", "none", (*_GOOD, "fresh-upper")),
+    (("CONFIRMED", "TRYING"), "marked_good", "CONFIRMED", "none", (*_GOOD, "keep-packages")),
+    ("PRISTINE", "marked_good", "CONFIRMED", "none", (*_GOOD, "fresh-upper", "forget-packages")),
     # the OS installs another image, or a person chooses the other slot; the next start boots it
     ("CONFIRMED", "update_started", "CONFIRMED", "none", ("doubt-target",)),
     ("CONFIRMED", "update_installed", "TRYING", "none", ("adopt-target", *_CHOSEN)),
     ((*BOOTABLE, "STAGED"), "update_staged", "STAGED", "none", ("forget-tried",)),
     (BOOTABLE, "rolled_back", "TRYING", "none", ("switch-slot", *_CHOSEN)),
     ("STAGED", "rolled_back", "TRYING", "none", _CHOSEN),
+    # packages: the OS stages them; it carries them out itself, or leaves that to recovery
+    ("CONFIRMED", "packages_staged", "PACKAGES_PENDING", "none", ()),
+    ("PACKAGES_PENDING", "packages_applied", "TRYING", "none", ("restore-attempts",)),
+    (("PACKAGES_PENDING", "TRYING"), "packages_taken_back", "TRYING", "none", _WITHOUT),
+    (BOOTABLE, "packages_found", "PACKAGES_PENDING", "finish_packages", ("remember-why", "count-cycle")),
+    ("PACKAGES_PENDING", "packages_finished", "TRYING", "boot", ("restore-attempts", "count-attempt")),
+    ("TRYING", "packages_failing", "UNDOING_PACKAGES", "undo_packages", ("remember-why",)),
+    (
+        ("PACKAGES_PENDING", "UNDOING_PACKAGES"), "packages_undone",
+        "TRYING", "boot", (*_WITHOUT, "count-attempt"),
+    ),
+    (
+        ("PACKAGES_PENDING", "UNDOING_PACKAGES"), "packages_damaged",
+        "SUSPECT", "verify", (*_LOOK, "forget-packages"),
+    ),
     # one slot: nothing is written before the whole replacement verifies
     ("STAGED", "replacement_verified", "REINSTALLING", "reinstall", ("doubt-target", "clear-cycles")),
     ("STAGED", "source_missing", "SUSPECT", "verify", ("forget-target",)),
@@ -244,6 +287,8 @@ ROWS = (
     ("ACTIVATING", "resumed", "ACTIVATING", "activate", ()),
     ("JOURNAL_LOST", "resumed", "JOURNAL_LOST", "rebuild", ()),
     ("STAGED", "resumed", "STAGED", "prepare", ()),
+    ("PACKAGES_PENDING", "resumed", "PACKAGES_PENDING", "finish_packages", ()),
+    ("UNDOING_PACKAGES", "resumed", "UNDOING_PACKAGES", "undo_packages", ()),
     ("FALLING_BACK", "resumed", "FALLING_BACK", "verify", ()),
     (NOT_IN_THIS_IMAGE, "resumed", "SUSPECT", "verify", ()),
     # the journal takes no writes: nothing may be tried uncounted
@@ -257,6 +302,10 @@ TABLE: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     for state in ((states,) if isinstance(states, str) else states)
     for event in ((events,) if isinstance(events, str) else events)
 }
+
+# Where packages that are being tried are given up before the slot is suspected: `decide.give_way` makes these
+# ``packages_failing``.
+DOUBTING_PACKAGES = (("TRYING", "attempts_exhausted"), ("TRYING", "boot_failed"))
 
 # Where a slot is given up: the rows of the table that are not taken if the other slot ran well.
 GIVING_UP: frozenset[tuple[str, str]] = frozenset((

@@ -199,10 +199,20 @@ class Device:
             event, reason = decide(record, Evidence(journal_writable=False))
             following, action = step(record, event, ATTEMPTS, reason=reason)
         if action in ("boot", "boot_pristine"):
-            raise BootedError(following)
-        world = {"opener": self.opener, "media": list, "show": lambda _activity, _done, _total: None}
+            event, reason, _fields = self.hand_over(following, action == "boot_pristine")
+            following, action = step(following, give_way(following, event), ATTEMPTS, reason=reason)
+            if not journal.try_persist(following):
+                following, action = step(following, "journal_unwritable", ATTEMPTS, reason=reason)
         self._left = ACTIONS_MAX
-        Conductor(self.config, "simulated", journal, following, self._alive, _boot, **world).run(action)
+        Conductor(self.config, "simulated", journal, following, self._alive, self.hand_over, **self.world()).run(action)
+
+    def world(self) -> dict[str, Any]:
+        """What recovery's workshop works with here."""
+        return {"opener": self.opener, "media": list, "show": lambda _activity, _done, _total: None}
+
+    def hand_over(self, record: Record, _pristine: bool) -> actions.Result:
+        """The OS gets the machine: raises ``BootedError``. Where it cannot have it: the event."""
+        raise BootedError(record)
 
     def _alive(self) -> None:
         self._left -= 1
@@ -270,10 +280,6 @@ def _no_other_writer() -> int:
 
 def _never(_record: Record) -> NoReturn:
     raise AssertionError("the OS persists no intents of recovery")
-
-
-def _boot(record: Record, _pristine: bool) -> NoReturn:
-    raise BootedError(record)
 
 
 def _rest(workshop: Workshop, record: Record) -> actions.Result:

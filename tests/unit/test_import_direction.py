@@ -26,7 +26,7 @@ ORDINARY_BOOT = (
     "statemachine/limits.py", "statemachine/reasons.py", "statemachine/journal.py", "statemachine/ring.py",
     "statemachine/store.py", "statemachine/merge.py", "statemachine/region.py", "payload/device_region.py",
     "recovery/main.py", "recovery/evidence.py", "recovery/device_journal.py", "recovery/disks.py",
-    "recovery/hand_over.py", "recovery/supervisor.py", "recovery/console.py",
+    "recovery/hand_over.py", "recovery/package_phase.py", "recovery/supervisor.py", "recovery/console.py",
 )  # fmt: skip
 CHEAP = frozenset((
     "__future__", "sys", "os", "posix", "_struct", "struct", "_blake2", "_io", "_unbrick", "fcntl", "select", "errno",

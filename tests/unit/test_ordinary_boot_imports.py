@@ -35,6 +35,7 @@ OF_THE_PROJECT = {
     "recovery.evidence",
     "recovery.hand_over",
     "recovery.main",
+    "recovery.package_phase",
     "recovery.supervisor",
     "statemachine",
     "statemachine.decide",

@@ -16,11 +16,17 @@ from statemachine.table import ACTIONS, EFFECTS, EVENTS, GIVING_UP, STATES, TABL
 
 ATTEMPTS = 3
 NONE = Image()
+PACKAGES, NO_PACKAGES = b"p" * 32, bytes(32)
 INSTALLED = Image(b"i" * 32, 5, 4096, "immutable")
 OTHER = Image(b"a" * 32, 4, 4096, "immutable")
 TARGET = Image(b"t" * 32, 6, 4096, "immutable")
 OLD = b"o" * 32
 REASON = 113
+
+
+BACK: dict[str, object] = {
+    "primary": 0, "attempts_left": 3, "cycles": 0, "tried": (), "target": NONE, "packages_digest": NO_PACKAGES,
+}  # fmt: skip
 
 
 def slots(other: Image = OTHER, other_condition: str = "good", condition: str = "unknown") -> tuple[Slot, ...]:
@@ -47,6 +53,9 @@ def record_in(state: str) -> Record:
         confirmed=b"c" * 32,
         confirmed_version=4,
         upper_generation=1,
+        packages_serial=9,
+        packages_good=8,
+        packages_digest=PACKAGES,
     )
 
 
@@ -87,6 +96,8 @@ def test_confirmed_marked_good() -> None:
         slots=slots(condition="good"),
         confirmed=INSTALLED.digest,
         confirmed_version=5,
+        packages_good=9,
+        packages_digest=NO_PACKAGES,
     )
 
 
@@ -103,6 +114,8 @@ def test_trying_marked_good() -> None:
         slots=slots(condition="good"),
         confirmed=INSTALLED.digest,
         confirmed_version=5,
+        packages_good=9,
+        packages_digest=NO_PACKAGES,
     )
 
 
@@ -120,6 +133,7 @@ def test_pristine_marked_good() -> None:
         slots=slots(condition="good"),
         confirmed=INSTALLED.digest,
         confirmed_version=5,
+        packages_digest=NO_PACKAGES,
     )
 
 
@@ -237,7 +251,8 @@ def test_verifying_slot_unreadable() -> None:
 
 def test_activating_activated() -> None:
     installed = slots(TARGET, "unknown")
-    expect("ACTIVATING", "activated", "TRYING", "boot", cycles=2, slots=installed, primary=0, target=NONE)
+    adopted = {"slots": installed, "primary": 0, "target": NONE, "packages_digest": NO_PACKAGES}
+    expect("ACTIVATING", "activated", "TRYING", "boot", cycles=2, **adopted)
 
 
 def test_journal_lost_slot_verified() -> None:
@@ -317,7 +332,71 @@ def test_provisioning_resumed() -> None:
 
 
 def test_packages_pending_resumed() -> None:
-    expect("PACKAGES_PENDING", "resumed", "SUSPECT", "verify")
+    expect("PACKAGES_PENDING", "resumed", "PACKAGES_PENDING", "finish_packages")
+
+
+def test_undoing_packages_resumed() -> None:
+    expect("UNDOING_PACKAGES", "resumed", "UNDOING_PACKAGES", "undo_packages")
+
+
+def test_confirmed_packages_staged() -> None:
+    expect("CONFIRMED", "packages_staged", "PACKAGES_PENDING", "none")
+
+
+def test_packages_pending_packages_applied() -> None:
+    expect("PACKAGES_PENDING", "packages_applied", "TRYING", "none", attempts_left=3)
+
+
+def test_packages_pending_packages_taken_back() -> None:
+    taken_back = {"attempts_left": 3, "packages_digest": NO_PACKAGES}
+    expect("PACKAGES_PENDING", "packages_taken_back", "TRYING", "none", **taken_back)
+
+
+def test_trying_packages_taken_back() -> None:
+    taken_back = {"attempts_left": 3, "packages_digest": NO_PACKAGES}
+    expect("TRYING", "packages_taken_back", "TRYING", "none", **taken_back)
+
+
+def test_confirmed_packages_found() -> None:
+    expect("CONFIRMED", "packages_found", "PACKAGES_PENDING", "finish_packages", entered=113, cycles=2)
+
+
+def test_trying_packages_found() -> None:
+    expect("TRYING", "packages_found", "PACKAGES_PENDING", "finish_packages", entered=113, cycles=2)
+
+
+def test_pristine_packages_found() -> None:
+    expect("PRISTINE", "packages_found", "PACKAGES_PENDING", "finish_packages", entered=113, cycles=2)
+
+
+def test_packages_pending_packages_finished() -> None:
+    expect("PACKAGES_PENDING", "packages_finished", "TRYING", "boot", booted=1)
+
+
+def test_trying_packages_failing() -> None:
+    expect("TRYING", "packages_failing", "UNDOING_PACKAGES", "undo_packages", entered=113)
+
+
+def test_packages_pending_packages_undone() -> None:
+    expect("PACKAGES_PENDING", "packages_undone", "TRYING", "boot", booted=1, packages_digest=NO_PACKAGES)
+
+
+def test_undoing_packages_packages_undone() -> None:
+    expect("UNDOING_PACKAGES", "packages_undone", "TRYING", "boot", booted=1, packages_digest=NO_PACKAGES)
+
+
+def test_packages_pending_packages_damaged() -> None:
+    suspected = {"entered": 113, "target": NONE, "packages_digest": NO_PACKAGES}
+    expect("PACKAGES_PENDING", "packages_damaged", "SUSPECT", "verify", **suspected)
+
+
+def test_undoing_packages_packages_damaged() -> None:
+    suspected = {"entered": 113, "target": NONE, "packages_digest": NO_PACKAGES}
+    expect("UNDOING_PACKAGES", "packages_damaged", "SUSPECT", "verify", **suspected)
+
+
+def test_undoing_packages_journal_unwritable() -> None:
+    expect("UNDOING_PACKAGES", "journal_unwritable", "WAITING", "rest")
 
 
 def test_updating_recovery_resumed() -> None:
@@ -389,7 +468,7 @@ def test_confirmed_update_started() -> None:
 
 
 def test_confirmed_update_installed() -> None:
-    chosen = {"attempts_left": 3, "cycles": 0, "tried": (), "target": NONE}
+    chosen = {"attempts_left": 3, "cycles": 0, "tried": (), "target": NONE, "packages_digest": NO_PACKAGES}
     expect(
         "CONFIRMED", "update_installed", "TRYING", "none", slots=slots(TARGET, "unknown"), primary=0, **chosen
     )  # fmt: skip
@@ -416,15 +495,15 @@ def test_staged_rolled_back() -> None:
 
 
 def test_confirmed_rolled_back() -> None:
-    expect("CONFIRMED", "rolled_back", "TRYING", "none", primary=0, attempts_left=3, cycles=0, tried=(), target=NONE)
+    expect("CONFIRMED", "rolled_back", "TRYING", "none", **BACK)
 
 
 def test_trying_rolled_back() -> None:
-    expect("TRYING", "rolled_back", "TRYING", "none", primary=0, attempts_left=3, cycles=0, tried=(), target=NONE)
+    expect("TRYING", "rolled_back", "TRYING", "none", **BACK)
 
 
 def test_pristine_rolled_back() -> None:
-    expect("PRISTINE", "rolled_back", "TRYING", "none", primary=0, attempts_left=3, cycles=0, tried=(), target=NONE)
+    expect("PRISTINE", "rolled_back", "TRYING", "none", **BACK)
 
 
 def test_staged_replacement_verified() -> None:
@@ -447,6 +526,7 @@ def expect_giving_way(state: str) -> None:
         slots=slots(condition="bad"),
         primary=0,
         target=NONE,
+        packages_digest=NO_PACKAGES,
     )
 
 
@@ -508,6 +588,11 @@ def test_staged_journal_unwritable() -> None:
 
 def test_falling_back_journal_unwritable() -> None:
     expect("FALLING_BACK", "journal_unwritable", "WAITING", "rest")
+
+
+def test_packages_stay_on_trial_where_their_own_image_is_written_again() -> None:
+    again = record_in("ACTIVATING").but(target=INSTALLED, target_slot=1)
+    assert step(again, "activated", ATTEMPTS)[0].packages_digest == PACKAGES
 
 
 def test_every_transition_has_its_test() -> None:

@@ -1,0 +1,106 @@
+"""A transaction of packages, finished or undone in the primary slot's root before the OS runs.
+
+What is done is what the phase in the root says (docs/packages.md, "resume"); only the wish to undo comes from the
+journal. Runs no scripts: they are the OS's. Off the ordinary boot's path: imports the package manager.
+"""
+
+from __future__ import annotations
+
+from packagemanager.engine import Engine
+from packagemanager.errors import PackageError
+from packagemanager.phases import DAMAGED, DONE, TRYING, UNDONE
+from recovery.console import note
+from recovery.package_facts import name_of, serial_of
+from statemachine.reasons import CODES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from packagemanager.tree import Tree
+    from recovery.actions import Result
+    from recovery.workshop import Workshop
+    from statemachine.record import Record
+
+    class OpenRoot(Protocol):
+        """A root that is mounted until it is closed. ``OSError`` where it cannot be, and then nothing is mounted."""
+
+        @property
+        def tree(self) -> Tree: ...
+
+        def close(self) -> None: ...
+
+
+def finish(workshop: Workshop, record: Record) -> Result:
+    """Carry the transaction out, or bring the old set back, as its phase says."""
+    return _in_root(workshop, record, _finish)
+
+
+def undo(workshop: Workshop, record: Record) -> Result:
+    """Bring the old set back. What the OS has called good already stays."""
+    return _in_root(workshop, record, _undo)
+
+
+def _in_root(workshop: Workshop, record: Record, work: Callable[[Engine, Record], Result]) -> Result:
+    """Do it. What the disk refuses twice is undone: the old set is whole beside the new one."""
+    try:
+        root = workshop.open_root(record)
+    except OSError as error:
+        note(f"packages: the root cannot be mounted: {error}")
+        return _DAMAGED
+    try:
+        return _first_done((work, work, _undo), Engine(root.tree, workshop.alive), record)
+    finally:
+        root.close()
+
+
+def _first_done(works: tuple[Callable[[Engine, Record], Result], ...], engine: Engine, record: Record) -> Result:
+    for work in works:
+        try:
+            return work(engine, record)
+        except (PackageError, OSError) as error:
+            note(f"packages: {error}")
+    return _DAMAGED
+
+
+def _finish(engine: Engine, record: Record) -> Result:
+    resumed = engine.resume()
+    _tell(resumed.left)
+    if resumed.now == DAMAGED:
+        return _DAMAGED
+    if resumed.now == TRYING:
+        note(f"packages: transaction {serial_of(resumed.facts)} is in the root")
+        return "packages_finished", CODES["packages-finished"], _learned(record, resumed.facts)
+    return _undone(resumed.found)
+
+
+def _undo(engine: Engine, _record: Record) -> Result:
+    phase = engine.phase()
+    if phase == DAMAGED:
+        return _DAMAGED
+    if phase in (None, DONE, UNDONE):
+        engine.resume()
+    else:
+        _tell(engine.back())
+    return _undone(phase)
+
+
+_DAMAGED: Result = ("packages_damaged", CODES["packages-damaged"], {})
+
+
+def _undone(phase: str | None) -> Result:
+    """``phase`` is the one that was found."""
+    word = "packages-absent" if phase in (None, DONE) else "packages-undone"
+    return "packages_undone", CODES[word], {}
+
+
+def _learned(record: Record, facts: dict[str, str]) -> dict[str, Any]:
+    """What the root says of the transaction that is on trial in it; the journal may be a new one."""
+    serial = max(record.packages_serial, serial_of(facts))
+    return {"packages_serial": serial, "packages_digest": name_of(facts)}
+
+
+def _tell(left: tuple[tuple[str, str], ...]) -> None:
+    for path, reason in left:
+        note(f"packages: {path} is not as it was: {reason}")

@@ -1,0 +1,61 @@
+"""Which transactions are kept to be applied again, and that a copy is whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from packagemanager.store import Store, way_back
+from payload.errors import PayloadError
+from tests.unit.payload_samples import BytesReader
+
+pytestmark = pytest.mark.requirement("D8")
+
+
+def kept(folder: Path, *serials: int) -> Store:
+    store = Store(str(folder / "packages"))
+    for serial in serials:
+        content = b"%d" % serial
+        store.keep(serial, BytesReader(content), len(content))
+    return store
+
+
+def test_what_is_kept_is_whole_and_listed_by_its_serial(tmp_path: Path) -> None:
+    store = kept(tmp_path, 12, 3)
+    assert store.serials() == [3, 12]
+    assert Path(store.path(12)).read_bytes() == b"12"
+    assert Store(str(tmp_path / "nothing")).serials() == []
+
+
+def test_a_source_that_ends_early_leaves_nothing(tmp_path: Path) -> None:
+    store = kept(tmp_path, 3)
+    with pytest.raises(PayloadError):
+        store.keep(4, BytesReader(b"short"), 4096)
+    assert store.serials() == [3]
+
+
+def test_names_that_are_none_of_ours_are_no_transactions(tmp_path: Path) -> None:
+    store = kept(tmp_path, 3)
+    for name in (".4.ubk.new", "04.ubk", "0.ubk", "-5.ubk", "x.ubk", "6", "9" * 40 + ".ubk", "٣.ubk"):
+        (tmp_path / "packages" / name).write_bytes(b"")
+    assert store.serials() == [3]
+    store.forget_all_but([3])
+    assert [path.name for path in (tmp_path / "packages").iterdir()] == ["3.ubk"]
+
+
+@pytest.mark.parametrize(
+    ("serials", "good", "complete", "way"),
+    [
+        ((3,), 3, (3,), [3]),
+        ((3, 4, 5), 5, (3,), [3, 4, 5]),
+        ((3, 4, 5), 5, (3, 4), [4, 5]),
+        ((3, 4, 5, 6), 5, (4, 6), [4, 5]),
+        ((3, 4, 5), 5, (), []),
+        ((3, 4), 5, (3, 4), []),
+        ((), 5, (), []),
+    ],
+    ids=["one", "a chain", "the shortest chain", "what did not run well is left out", "no start", "no end", "nothing"],
+)
+def test_the_way_back(serials: tuple[int, ...], good: int, complete: tuple[int, ...], way: list[int]) -> None:
+    assert way_back(serials, good, lambda serial: serial in complete) == way
