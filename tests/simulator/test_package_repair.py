@@ -203,6 +203,25 @@ def test_without_a_digest_the_size_tells() -> None:
     assert [finding.problem for finding in problems(tree)] == [verify.CHANGED]
 
 
+def test_what_was_wrong_before_the_system_was_taken_over() -> None:
+    """A record made from the disk lacks what was gone, and digests of what was changed; dpkg's lists tell."""
+    tree = system()
+    path = f"{RECORDS}/base"
+    record = records.decode(tree.open(path).read(), path)
+    entries = [entry for entry in record.entries if entry.path != "usr/lib/data/empty"]
+    text = next(entry for entry in entries if entry.path == "usr/lib/data/text")
+    text.size, text.digest = 5, NO_DIGEST
+    put(tree, path, records.encode(record.fields, entries))
+    put(tree, "var/lib/dpkg/info/base.md5sums", b"e1cbb0c3879af8347246f12c559a86b5  usr/lib/data/text\n")
+    assert problems(tree) == []
+    put(tree, "usr/lib/data/text", b"tExt\n", uid=33)
+    assert [finding.problem for finding in problems(tree)] == [verify.CHANGED]
+    tree.unlink("usr/lib/data/empty")
+    assert [finding.problem for finding in problems(tree)] == [verify.NO_RECORD, verify.CHANGED]
+    repair(tree, sources)
+    assert seen(tree) == seen(WHOLE)
+
+
 def test_an_obsolete_conffile_stays_listed() -> None:
     tree = system()
     text = tree.open(STATUS).read().replace(b" /etc/base.conf", b" /etc/old.conf 0123 obsolete\n /etc/base.conf")
