@@ -66,7 +66,7 @@ def verify(
     found: list[Finding] = []
     for package in chosen:
         entries = record(database, package)
-        if entries is None or _is_short(database, package, entries, ground):
+        if entries is None:
             found.append(Finding(package.key, "", "", NO_RECORD))
         elif not _is_listed(database, package, entries):
             found.append(Finding(package.key, "", "", NO_LIST))
@@ -119,16 +119,6 @@ def _is_listed(database: Database, package: Package, entries: Sequence[Entry]) -
     try:
         return {entry.path for entry in entries} <= set(database.list(package))
     except DatabaseError:
-        return False
-
-
-def _is_short(database: Database, package: Package, entries: Sequence[Entry], ground: Ground) -> bool:
-    """Whether something that dpkg lists is neither in the record nor on the disk: it was gone when that was made."""
-    known = {entry.path for entry in entries} | {conffile.path for conffile in package.conffiles}
-    try:
-        unknown = [path for path in database.list(package) if path and path not in known]
-        return any(ground.look(ground.place(path, package.name)) is None for path in unknown)
-    except (DatabaseError, OSError):
         return False
 
 
