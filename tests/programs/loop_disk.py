@@ -28,7 +28,8 @@ E2FSCK_MENDED_MAX = 3
 STARTS_SECONDS_MAX = 10.0
 LOG_BYTES = 256 << 20
 SUPERBLOCK = struct.Struct("<QQQI")
-MKFS = ("mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0")
+# Small blocks, so that even a small one has a second superblock.
+MKFS = ("mkfs.ext4", "-q", "-F", "-b", "1024", "-E", "lazy_itable_init=0,lazy_journal_init=0")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -63,7 +64,7 @@ def mounted(image: Path, point: Path, kind: str = "ext4") -> Iterator[Path]:
 def mended_and_mounted(image: Path, point: Path) -> Iterator[Path]:
     """As recovery does it where the kernel refuses an ext4: e2fsck answers every question with yes.
 
-    A superblock is two sectors: where one of them alone arrived, its checksum is wrong.
+    A superblock is two sectors: where one of them alone arrived, its checksum is wrong, and the second is taken.
     """
     try:
         with mounted(image, point):
