@@ -15,11 +15,19 @@ from payload.digest import digest, hasher
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Protocol
 
     from packagemanager.recipe import Base, Frame, Recipe
     from packagemanager.transaction_index import Part
-    from packagemanager.tree import Reader, Tree
+    from packagemanager.tree import Reader, Stat
     from payload.bundle import Reader as ContentReader
+
+    class Tree(Protocol):
+        """What is read of a `packagemanager.tree.Tree`."""
+
+        def look(self, path: str) -> Stat | None: ...
+
+        def open(self, path: str) -> Reader: ...
 
     Sink = Callable[[Entry, Iterator[bytes]], None]
 
@@ -111,6 +119,9 @@ class _Stream:
     def chunks(self, size: int) -> Iterator[bytes]:
         """The next ``size`` bytes. What of them is not taken is passed over by :meth:`pass_over`."""
         self._left = size
+        return self._chunks()
+
+    def _chunks(self) -> Iterator[bytes]:
         while self._left:
             self._reach()
             if not self._plain:

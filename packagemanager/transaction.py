@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Protocol
 
+    from packagemanager.delta import Tree
     from packagemanager.entry import Content, Entry
+    from packagemanager.tar import Owners
     from packagemanager.transaction_index import Index, Part
-    from packagemanager.tree import Tree
     from payload.bundle import Header, Reader
     from payload.manifest import Manifest
     from payload.trust import Trusted
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 CHECK_BYTES = 1 << 20
 PACKAGES_TOLD_MAX = 8
+OWNERS_BYTES_MAX = 1 << 20
 
 
 def believe(
@@ -132,7 +134,7 @@ class Transaction:
             from packagemanager.deb import Deb
 
             self._ranges[part.key] = [(part.offset, part.size)]
-            return Deb(PartReader(self._content, part.offset, part.size)), ""
+            return Deb(PartReader(self._content, part.offset, part.size), owners_of(tree)), ""
         from packagemanager.delta import Delta
 
         if version not in part.bases:
@@ -170,6 +172,24 @@ class Transaction:
 
 _DAMAGED = "The transaction was made wrongly: ask the master for another one."
 _UNREADABLE = "Bring the transaction again; what was read of it so far is right, and the device is unchanged."
+
+
+def owners_of(tree: Tree) -> Owners:
+    """The users and groups of the system that packages are unpacked for; none where it has no such files."""
+    from packagemanager.tar import Owners
+
+    texts = []
+    for path in ("etc/passwd", "etc/group"):
+        try:
+            file = tree.open(path)
+        except OSError:
+            texts.append(b"")
+            continue
+        try:
+            texts.append(file.read(OWNERS_BYTES_MAX))
+        finally:
+            file.close()
+    return Owners(*texts)
 
 
 def digest_of(content: ImageContent, offset: int, size: int) -> bytes:

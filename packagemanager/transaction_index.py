@@ -55,12 +55,13 @@ class Part:
 
 class Index:
     """``wanted`` maps ``name:architecture`` to the version, in the order to configure; ``unpack`` holds the places in
-    it in the order to unpack. ``removals`` are names to remove in this order, where they are installed. ``states`` are
-    those that the master knew: a device in one of them can apply the transaction. Parts of one package stand with the
-    better one first.
+    it in the order to unpack. ``removals`` are to go in this order, where they are installed; ``expendable`` are names
+    of essential packages that may go, ``purge`` says that what goes leaves no configuration. ``states`` are those
+    that the master knew: a device in one of them can apply the transaction. Parts of one package stand with the better
+    one first.
     """
 
-    __slots__ = ("_parts", "architecture", "parts", "removals", "states", "unpack", "wanted")
+    __slots__ = ("_parts", "architecture", "expendable", "parts", "purge", "removals", "states", "unpack", "wanted")
 
     def __init__(
         self,
@@ -70,7 +71,12 @@ class Index:
         removals: tuple[str, ...],
         states: tuple[bytes, ...],
         parts: tuple[Part, ...],
+        *,
+        expendable: tuple[str, ...] = (),
+        purge: bool = False,
     ) -> None:
+        self.expendable = expendable
+        self.purge = purge
         self.architecture = architecture
         self.wanted = wanted
         self.unpack = unpack
@@ -102,6 +108,7 @@ def encode_index(index: Index) -> bytes:
     text = dump(
         {
             "architecture": index.architecture,
+            "expendable": list(index.expendable),
             "parts": {
                 "bases": [" ".join(part.bases) for part in index.parts],
                 "digest": [part.digest.hex() for part in index.parts],
@@ -110,6 +117,7 @@ def encode_index(index: Index) -> bytes:
                 "package": [places[part.key] for part in index.parts],
                 "size": [part.size for part in index.parts],
             },
+            "purge": index.purge,
             "removals": list(index.removals),
             "states": [state.hex() for state in index.states],
             "unpack": list(index.unpack),
@@ -147,7 +155,8 @@ def decode_index(text: bytes, content_bytes: int) -> Index:
         raise TransactionError("the wanted set names a package twice, or not in both orders", _NEXT)
     parts = _decode_parts(fields["parts"], list(wanted), START.size + len(text), content_bytes)
     states = tuple(bytes.fromhex(state) for state in fields["states"])
-    return Index(fields["architecture"], wanted, unpack, tuple(fields["removals"]), states, parts)
+    rest = {"expendable": tuple(fields["expendable"]), "purge": fields["purge"]}
+    return Index(fields["architecture"], wanted, unpack, tuple(fields["removals"]), states, parts, **rest)
 
 
 def _decode_parts(columns: dict[str, list[Any]], keys: list[str], start: int, end: int) -> tuple[Part, ...]:
@@ -201,7 +210,9 @@ def _is_bases(value: Any) -> bool:
 _NEXT = "The transaction was made by something else, or wrongly: ask the master for another one."
 _FIELDS = {
     "architecture": lambda value: is_word(value, _OF_A_NAME),
+    "expendable": _list(lambda value: is_word(value, _OF_A_NAME), PACKAGES_MAX),
     "parts": lambda value: isinstance(value, dict),
+    "purge": lambda value: isinstance(value, bool),
     "removals": _list(is_key, PACKAGES_MAX),
     "states": _list(is_digest, STATES_MAX),
     "unpack": _list(_is_count, PACKAGES_MAX),

@@ -49,6 +49,8 @@ class Order:
     old_package: Callable[[str, str], Package | None]
     full: bool = False
     deltas: bool = True
+    expendable: Sequence[str] = ()
+    purge: bool = False
 
 
 @dataclass
@@ -154,7 +156,10 @@ class _Writer:
         wanted = {package.key: package.version for package in order.configure}
         unpack = tuple(places[package.key] for package in order.unpack)
         states = tuple(sorted({state_of(state) for state in order.states}))
-        return Index(order.architecture, wanted, unpack, tuple(order.removals), states, tuple(parts))
+        return Index(
+            order.architecture, wanted, unpack, tuple(order.removals), states, tuple(parts),
+            expendable=tuple(order.expendable), purge=order.purge,
+        )  # fmt: skip
 
     def _add(self, package: Package, store: _Store, pool: ThreadPoolExecutor) -> None:
         """The parts of one package that the states need."""
