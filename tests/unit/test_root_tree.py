@@ -103,13 +103,13 @@ def test_what_is_remembered_of_folders_follows_our_own_changes(root: Root) -> No
 
 
 def test_many_folders_do_not_use_up_the_descriptors(root: Root) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(4 * FOLDERS_KEPT_MAX):
         root.make_directory(f"usr/{number}")
         root.write(f"usr/{number}/file", [b""])
-    assert len(os.listdir("/proc/self/fd")) - before <= FOLDERS_KEPT_MAX + 4
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= FOLDERS_KEPT_MAX + 4
     root.sync()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_kinds_and_attributes(root: Root) -> None:
@@ -168,7 +168,7 @@ def test_the_lock_is_the_kernels(root: Root) -> None:
 def test_names_that_are_no_text_are_kept(root: Root) -> None:
     name = os.fsdecode(b"caf\xe9 \n")
     root.write(name, [b"x"])
-    assert os.listdir(os.fsencode(root.folder)).count(b"caf\xe9 \n") == 1
+    assert os.path.exists(os.fsencode(root.folder) + b"/caf\xe9 \n")  # noqa: PTH110 - bytes
     assert name in root.list("")
 
 
