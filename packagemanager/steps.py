@@ -99,7 +99,16 @@ def _is_removed(tree: Tree, number: int, operation: Operation) -> bool:
     """Also where somebody made another file of that name since: that one is theirs."""
     found = look(tree, operation.path)
     kept = tree.look(places.old(number))
-    return found is None or found.kind == DIRECTORY or (kept is not None and kept.inode != found.inode)
+    return found is None or found.kind == DIRECTORY or (kept is not None and not _is_same(kept, found))
+
+
+def _is_same(kept: Stat, found: Stat) -> bool:
+    """Two names of one file. An overlay can give them different inodes, until it is mounted again."""
+    return kept.inode == found.inode or _attributes(kept) == _attributes(found)
+
+
+def _attributes(stat: Stat) -> tuple[object, ...]:
+    return stat.kind, stat.mode, stat.uid, stat.gid, stat.size, stat.mtime
 
 
 def is_done(tree: Tree, number: int, operation: Operation) -> bool:

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOOP_SET_FD, LOOP_CLR_FD, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82
+MS_RDONLY = 1
+READ_ONLY = ("squashfs", "erofs")
 BUSY_TRIES_MAX = 100
 STARTS_SECONDS_MAX = 10.0
 LOG_BYTES = 256 << 20
@@ -46,7 +48,8 @@ def mounted(image: Path, point: Path, kind: str = "ext4") -> Iterator[Path]:
     point.mkdir(exist_ok=True)
     loop = _attach(image)
     try:
-        _call("mount", os.fsencode(loop.path), os.fsencode(point), kind.encode(), 0, None)
+        flags = MS_RDONLY if kind in READ_ONLY else 0
+        _call("mount", os.fsencode(loop.path), os.fsencode(point), kind.encode(), flags, None)
         try:
             yield point
         finally:
@@ -56,10 +59,10 @@ def mounted(image: Path, point: Path, kind: str = "ext4") -> Iterator[Path]:
 
 
 @contextmanager
-def mounted_overlay(point: Path, lower: Path, upper: Path, work: Path) -> Iterator[Path]:
-    for folder in (point, lower, upper, work):
+def mounted_overlay(point: Path, lower: Path, upper: Path, work: Path, options: str) -> Iterator[Path]:
+    for folder in (point, upper, work):
         folder.mkdir(exist_ok=True)
-    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    options = f"lowerdir={lower},upperdir={upper},workdir={work},{options}"
     _call("mount", b"overlay", os.fsencode(point), b"overlay", 0, options.encode())
     try:
         yield point

@@ -22,7 +22,6 @@ import pytest
 
 from packagemanager import places
 from packagemanager.engine import Engine, Resumed
-from packagemanager.entry import DIRECTORY, FILE, LINK
 from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE
 from packagemanager.root import Root
 from payload.durable import flush_file_system
@@ -30,8 +29,9 @@ from qemu.sparse_copy import copy_image
 from qemu.write_log import WriteLog, crash_image
 from tests.boot.crash_states import PowerCut, power_cuts
 from tests.programs.loop_disk import LoggedDisk, is_possible, make_ext4, mounted
+from tests.programs.native_files import native_snapshot
 from tests.simulator.file_sets import OLD, lay_down
-from tests.simulator.package_sweep import Judge, Snapshot, prepared
+from tests.simulator.package_sweep import Judge, prepared
 
 pytestmark = [
     pytest.mark.requirement("M7", "M8", "M13", "M20"),
@@ -185,35 +185,6 @@ def resume_and_say(root: Root, say: Say) -> None:
 
 
 ACTS: tuple[Act, ...] = (apply_and_say, undo_and_say)
-
-
-def native_snapshot(root: Root) -> Snapshot:
-    """As `tests.simulator.package_sweep.snapshot` gives it of a simulated file system."""
-    first: dict[tuple[int, int], str] = {}
-    found: Snapshot = {}
-    for path in sorted(_paths(root, "")):
-        stat = root.look(path)
-        assert stat is not None
-        content = b""
-        if stat.kind == FILE:
-            with root.open(path) as reader:
-                content = reader.read(-1)
-        elif stat.kind == LINK:
-            content = os.fsencode(root.read_link(path))
-        is_folder = stat.kind == DIRECTORY
-        name = path if is_folder else first.setdefault(stat.inode, path)
-        found[path] = (stat.kind, stat.mode, stat.uid, stat.gid, 0 if is_folder else stat.mtime, content, name)
-    return found
-
-
-def _paths(root: Root, folder: str) -> Iterator[str]:
-    for name in root.list(folder):
-        path = f"{folder}/{name}" if folder else name
-        if path not in ("lost+found", places.LOCK, places.TRANSACTION):
-            yield path
-            stat = root.look(path)
-            if stat is not None and stat.kind == DIRECTORY:
-                yield from _paths(root, path)
 
 
 def comes_back(judge: Judge, root: Root, ending: Callable[[Engine], object]) -> tuple[Resumed, str]:
