@@ -13,9 +13,9 @@ from contextlib import ExitStack, closing
 from packagemanager import adopt as adoption
 from packagemanager import files
 from packagemanager.changes import needs_restart
-from packagemanager.database import Database, read_text
+from packagemanager.database import Database
 from packagemanager.engine import Engine
-from packagemanager.errors import PackageError
+from packagemanager.errors import PackageError, TransactionError
 from packagemanager.phases import DAMAGED, TRYING
 from packagemanager.root import Root
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
@@ -139,10 +139,12 @@ def _text(value: Any) -> str:
 
 
 def _plan(chosen: Namespace, place: Place) -> int:
+    if not chosen.transaction:
+        raise TransactionError("no transaction is named", "unbrick packages plan FILE")
     with ExitStack() as stack:
         tree = stack.enter_context(closing(Root(chosen.root)))
         manager = _manager(chosen, place, tree)
-        order = place.order(chosen, tree, manager.wanted().serial, stack)
+        order = place.order(chosen, tree, manager.wanted().serial - 1, stack)
         proposal = manager.plan(order)
     facts = {
         "changes": proposal.changes.lines(),
@@ -176,7 +178,7 @@ def _apply(chosen: Namespace, place: Place) -> int:
         settle = manager.ledger is None
         if not chosen.transaction:
             return _resumed(chosen, manager.resume(settle=settle))
-        order = place.order(chosen, tree, manager.wanted().serial, stack)
+        order = place.order(chosen, tree, manager.wanted().serial - 1, stack)
         live = chosen.live or settle
         outcome = manager.apply(order, live=True if live else False if chosen.offline else None, settle=settle)
     return _report(chosen, outcome, *_OUTCOMES[outcome], serial=order.serial)
@@ -354,5 +356,3 @@ VERBS = (
         examples=("unbrick packages adopt", "unbrick packages adopt --root /mnt --json"),
     ),
 )
-
-__all__ = ["VERBS", "Option", "Place", "Verb", "read_text", "run"]

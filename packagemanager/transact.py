@@ -9,14 +9,15 @@ import errno
 
 from packagemanager import plan as planner
 from packagemanager import supported
-from packagemanager.changes import Wish, decide, lacking, needs_restart
+from packagemanager.changes import decide, lacking, needs_restart
 from packagemanager.control import paragraph
 from packagemanager.database import Database, read_text
 from packagemanager.engine import Engine
-from packagemanager.errors import DatabaseError, PackageError, RefusedError
+from packagemanager.errors import DatabaseError, PackageError, RefusedError, TransactionError
 from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
+from packagemanager.order import Order
 from packagemanager.phases import DAMAGED, TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.scripts import Scripts
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from packagemanager.scripts import Run
     from packagemanager.tree import Tree
 
-    Bring = Callable[[Sequence[str]], Mapping[str, Source]]
     Report = Callable[[str, int, int], None]
 
     class Ledger(Protocol):
@@ -57,22 +57,6 @@ KIBIBYTE = 1024
 KIND = "apply"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LINES_IN_FACTS_MAX = 200
-
-
-class Order:
-    """What is asked for: ``bring`` gives the sources of packages by key, for the keys that it is asked for."""
-
-    __slots__ = ("bring", "serial", "transaction", "wish")
-
-    def __init__(self, wish: Wish, bring: Bring, serial: int, transaction: bytes) -> None:
-        self.wish = wish
-        self.bring = bring
-        self.serial = serial
-        self.transaction = transaction
-
-    @property
-    def wanted(self) -> Wanted:
-        return Wanted(self.serial, self.transaction, self.wish.wanted)
 
 
 class Proposal:
@@ -141,6 +125,7 @@ class Manager:
         lock = self.engine.lock()
         try:
             self._clear_the_way()
+            self._check_serial(order)
             if self._is_done(order):
                 return NOTHING_TO_DO
             changes = self._prepare(order)
@@ -191,6 +176,16 @@ class Manager:
         offered = {key: paragraph(sources[key].control()[0]) for key in needed if key in sources}
         changes = decide(database.packages, order.wish, offered, database.architectures())
         return changes, sources, database
+
+    def _check_serial(self, order: Order) -> None:
+        """The one that was taken last may come again: the device goes back to it from what became of it since."""
+        last = self.wanted()
+        if order.serial > last.serial or (order.serial, order.transaction) == (last.serial, last.transaction):
+            return
+        raise TransactionError(
+            f"transaction {order.serial} is not newer than {last.serial}, the last one that was taken",
+            "To go back to older packages, ask the master for a new transaction that wants them.",
+        )
 
     def _is_done(self, order: Order) -> bool:
         database = Database(self.tree)
@@ -379,3 +374,6 @@ def _check_room(tree: Tree, changes: Changes) -> None:
             f"the packages need about {needed >> 20} MiB beside what is there, and {free >> 20} MiB are free",
             _MAKE_ROOM,
         )
+
+
+__all__ = ["DONE", "NOTHING_TO_DO", "ON_TRIAL", "WAITS_FOR_RESTART", "Manager", "Order", "Proposal"]
