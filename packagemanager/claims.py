@@ -12,8 +12,9 @@ from packagemanager.ground import refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from packagemanager.changes import Changes
     from packagemanager.control import Paragraph
     from packagemanager.database import Database, Package
     from packagemanager.entry import Entry
@@ -39,7 +40,7 @@ class Claim:
 class Claims:
     """``by_place`` is what comes; ``lost`` are paths that a package no longer has because another took them, by key.
 
-    ``kept`` are the places that packages which stay list, with who they are.
+    ``kept`` are the places that packages which stay list, with who they are, as far as the transaction touches them.
     """
 
     __slots__ = ("by_place", "kept", "lost")
@@ -53,12 +54,22 @@ class Claims:
         self.lost.setdefault(key, set()).add(path)
 
 
-def settle(incoming: Sequence[Incoming], kept: Iterable[Package], database: Database, ground: Ground) -> Claims:
+def settle(changes: Changes, incoming: Sequence[Incoming], database: Database, ground: Ground) -> Claims:
     """Raises ``RefusedError``, with every path that two packages want and neither gives way."""
     claims = Claims()
-    for package in kept:
+    ground.expect(
+        [(entry.path, one.name, entry.target) for one in incoming for entry in one.entries if entry.kind == LINK],
+        [(entry.path, one.name) for one in incoming for entry in one.entries if entry.kind == DIRECTORY],
+    )
+    touched = {ground.place(entry.path, one.name) for one in incoming for entry in one.entries}
+    for change in (*changes.removed, *changes.unpacked):
+        if change.old is not None:
+            touched.update(ground.place(path, change.old.name) for path in database.list(change.old))
+    for package in changes.kept:
         for path in database.list(package):
-            claims.kept.setdefault(ground.place(path, package.name), []).append((path, package))
+            place = ground.place(path, package.name)
+            if place in touched:
+                claims.kept.setdefault(place, []).append((path, package))
     problems: list[str] = []
     for one in incoming:
         for entry in one.entries:
@@ -90,7 +101,7 @@ def _claim(new: Claim, claims: Claims, ground: Ground) -> str:
             return ""
         else:
             return f"/{new.place} of {new.key} is also in {package.key} {package.version}"
-    if other is None or other.entry.kind != DIRECTORY or new.entry.kind == DIRECTORY:
+    if other is None or new.entry.kind != DIRECTORY or other.entry.kind == DIRECTORY:
         claims.by_place[new.place] = new
     return ""
 
@@ -105,10 +116,11 @@ def _is_shared(one: Entry, two: Entry, new: Claim, other: Claim, ground: Ground)
 
 
 def _is_folder(claim: Claim, ground: Ground) -> bool:
-    """A folder, or a link where there is a folder, which stays."""
+    """A folder, a link where there is a folder, which stays, or a link that comes and leads to one."""
     if claim.entry.kind == DIRECTORY:
         return True
-    return claim.entry.kind == LINK and ground.is_folder(claim.place)
+    is_link = claim.entry.kind == LINK
+    return is_link and (ground.is_folder(claim.place) or ground.leads_to_folder(claim.place))
 
 
 def _is_same_package(new: Claim, package: Package, path: str, ground: Ground) -> bool:
