@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from packagemanager.control import identity, paragraphs
+from packagemanager.database import COMPLETE, state_of
 from packagemanager.errors import ArchiveError
 from packagemanager.master.errors import RequestError
-from packagemanager.transaction_index import PACKAGES_MAX, is_key, is_version, state_of
+from packagemanager.transaction_index import PACKAGES_MAX, is_key, is_version
 
 STATE_BYTES_MAX = 64 << 20
 
@@ -55,7 +56,7 @@ def _of_dpkg(path: Path, text: bytes) -> dict[str, str]:
     installed = {}
     try:
         for fields in paragraphs(text):
-            if fields.get("Status").split(" ")[-1:] == ["installed"]:
+            if fields.get("Status").split(" ")[-1] in COMPLETE:
                 name, version, architecture = identity(fields)
                 installed[f"{name}:{architecture}"] = version
     except ArchiveError as error:

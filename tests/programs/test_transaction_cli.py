@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from initramfs.cli import main
-from packagemanager.transaction_index import state_of
+from packagemanager.database import state_of
 from tests.unit.transaction_samples import make_deb
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/device.toml"
