@@ -279,6 +279,8 @@ static PyMethodDef methods[] = {
     {"add_partition", unbrick_add_partition, METH_VARARGS, NULL},
     {"ed25519_verify", unbrick_ed25519_verify, METH_VARARGS, NULL},
     {"zstd_decompress", unbrick_zstd_decompress, METH_VARARGS, NULL},
+    {"zstd_stream", unbrick_zstd_stream, METH_VARARGS, NULL},
+    {"xz_stream", unbrick_xz_stream, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
