@@ -13,7 +13,7 @@ import sys
 
 from device_config import CONFIG
 
-from recovery import cli_update
+from recovery import cli_packages, cli_update
 from recovery.device_journal import DeviceJournal, lock_journal
 from recovery.disks import DiskMissingError, find_disk
 from recovery.history import Entry, entries
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _verb(verbs, "status", "the state of the device, its reason, its image", _status, output=True)
     cli_update.add_verbs(verbs)
+    cli_packages.add_verbs(verbs)
     reboot = _verb(verbs, "reboot", "restart the device", _reboot)
     reboot.add_argument("--recovery", action="store_true", help="verify the slot before the next start of the OS")
     reboot.add_argument("--later", action="store_true", help="only note the request; restart when you like")
@@ -108,8 +109,11 @@ def _reboot(chosen: argparse.Namespace) -> int:
         finally:
             os.close(lock)
         print("unbrick: the slot is verified at the next start")
-    if chosen.later:
-        return DONE
+    return DONE if chosen.later else restart()
+
+
+def restart() -> int:
+    """Restart the device; the exit code of the command that was to do it."""
     for command in _REBOOT_COMMANDS:
         if os.access(command[0], os.X_OK):
             process = os.posix_spawn(command[0], command, dict(os.environ))
