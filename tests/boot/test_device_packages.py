@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from packagemanager.places import TRANSACTION as UNDER_WAY
-from tests.boot.device import Device, shown
+from tests.boot.device import CONFIRMED_SECONDS, Device, shown
 from tests.boot.package_root import found, mounted, pend, stage
 
 pytestmark = [pytest.mark.boot, pytest.mark.requirement("M7", "M20")]
@@ -55,7 +55,9 @@ def test_packages_that_do_not_boot_are_undone_by_themselves(device: Device, tmp_
 def test_a_staged_transaction_is_finished_tried_and_kept(device: Device, tmp_path: Path) -> None:
     stage(device, tmp_path, NEW, serial=7)
     pend(device, serial=7)
-    console = device.boot()
+    guest = device.power_on("tiny.after=poweroff")
+    guest.wait_exit(CONFIRMED_SECONDS)
+    console = guest.console.path.read_text(errors="replace")
     assert shown(console, "E601 packages-finished: TRYING", "tiny-os: version 1, with packages up", "E100 confirmed")
     assert found(device, tmp_path, *NEW) == NEW
     assert not left_over(device, tmp_path)
