@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from payload.create import BundleInput, ImageInput, create
 from payload.signing_key import public_bytes
 from payload.sources import FileSource
-from scripts.benchmarks import delta_contenders, pairs, table
+from scripts.benchmarks import delta_contenders, format_boot, pairs, table
 from scripts.benchmarks.delta_contenders import ANY_SEED, CLASSES, OLD_KNOWN, DeltaContender
 from scripts.benchmarks.delta_place import DeltaPlace
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.measure import Cost
-from scripts.benchmarks.pairs import Pair
+from scripts.benchmarks.pairs import FILE_SYSTEMS, Pair
 from scripts.benchmarks.rows import OURS, Results, Row, Target, host_rows, target_rows
 from scripts.benchmarks.workplace import Workplace
 from scripts.virtual.cache import cached, file_digest
@@ -34,7 +34,6 @@ from scripts.virtual.cache import cached, file_digest
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 COMPATIBLE, KERNEL = "unbrick-bench", "6.1.0-1-amd64"
 SLOT_FORMAT = "ext4-read-only"
-FILE_SYSTEMS = {"ext4-read-only": "ext4", "erofs-plain": "erofs", "erofs": "erofs", "squashfs": "squashfs"}
 CHECKOUT = Path(__file__).parents[2]
 MADE_BY = ("create.py", "create_delta.py", "similarity.py", "delta.py", "manifest.py")
 MEASURES = ("bytes", "requests", "processor_seconds", "seconds", "resident_bytes")
@@ -65,17 +64,17 @@ def run(place: Workplace) -> Results:
 
 
 def run_formats(place: Workplace) -> Results:
-    """Ours on the first pair, with every slot format."""
+    """Ours on the first pair, and starts of the virtual device, with every slot format."""
     work = _work(place)
     rows = host_rows()
     pair = _pair(place, pairs.NAMES[0])
-    for slot_format in pairs.FORMATS:
+    for slot_format in FILE_SYSTEMS:
         _stage(place, work, pair, slot_format)
         rows += _format_rows(work, pair, slot_format)
         for contender in delta_contenders.ALL:
             if contender.name.startswith(OURS):
                 rows += _attempt(place, work, contender, pair, slot_format)
-    return Results(rows)
+    return Results([*rows, *format_boot.rows(place)])
 
 
 def _work(place: Workplace) -> DeltaPlace:
@@ -184,8 +183,8 @@ def report(results: Results) -> Iterator[str]:
 def report_formats(results: Results) -> Iterator[str]:
     name = pairs.NAMES[0]
     yield f"{name}: slot formats, ours"
-    yield f"{'':16}{'on disk':>14}{'full download':>15}{'any seed':>12}{'old known':>12}"
-    for slot_format in pairs.FORMATS:
+    yield f"{'':16}{'on disk':>14}{'full download':>15}{'any seed':>12}{'old known':>12}{'start':>9}"
+    for slot_format in FILE_SYSTEMS:
         delta = name if slot_format == SLOT_FORMAT else f"{name}_{slot_format}"
         metrics = (
             f"{name}_{slot_format}_image_bytes",
@@ -194,4 +193,5 @@ def report_formats(results: Results) -> Iterator[str]:
             f"{delta}_{OLD_KNOWN}_bytes",
         )
         cells = [table.shown(results.value(OURS, metric), "B") for metric in metrics]
-        yield f"{slot_format:16}{cells[0]:>14}{cells[1]:>15}{cells[2]:>12}{cells[3]:>12}"
+        start = table.shown(results.value(OURS, f"{slot_format}_start_seconds"), "s")
+        yield f"{slot_format:16}{cells[0]:>14}{cells[1]:>15}{cells[2]:>12}{cells[3]:>12}{start:>9}"

@@ -25,7 +25,8 @@ PACKAGES = {
     ),
 }  # fmt: skip
 NAMES = tuple(PACKAGES)
-FORMATS = ("ext4-read-only", "erofs-plain", "erofs", "squashfs")
+# By the name of how an image is made: what its manifest calls the file system.
+FILE_SYSTEMS = {"ext4-read-only": "ext4", "erofs-plain": "erofs", "erofs": "erofs", "squashfs": "squashfs"}
 
 
 @dataclass(frozen=True)

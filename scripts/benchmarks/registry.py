@@ -23,7 +23,9 @@ BENCHMARKS = {
     "image": Benchmark("size of the image and cost of its build", image.run, image.report),
     "delta": Benchmark("bytes, requests, processor and memory of an update over a link", delta.run, delta.report),
     "formats": Benchmark(
-        "slot formats: bytes on disk, of a download, of updates", delta.run_formats, delta.report_formats
+        "slot formats: bytes on disk, of a download, of updates; seconds of a start",
+        delta.run_formats,
+        delta.report_formats,
     ),
     "install": Benchmark("time of a full installation, proven on the disk", install.run, install.report),
     "boot": Benchmark('time from "Run /init" to the real root\'s init', boot.run, boot.report),

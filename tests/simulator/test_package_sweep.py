@@ -1,260 +1,206 @@
-"""Every cut of whole lives with packages: at every write of the journal and every operation of the file system.
+"""The power goes at every operation of a transaction, of its undo, and of what finishes them; any subset is lost.
 
-A life: a device whose OS is confirmed is asked for a transaction and switched on again and again, until its packages
-are confirmed, or failed and were undone. In every state that a cut leaves the life goes on from there to its end:
-
-* *no mixture*: whenever the OS gets the machine, it sees the old set or the new one, whole;
-* *the end is the wished one*: the new set where it is good, else the old one, confirmed, and nothing is left over;
-* *the slot is not suspected*: what packages did is undone, no image is looked at for it, and no state set aside.
-
-Evidence only because of the mutants.
+The sets differ in everything a plan can say: files, links, hard links, folders that become links or files and back,
+files that a person changed, new trees, trees that go, and attributes alone.
 """
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from random import Random
-from typing import Any
+from collections import Counter
 
 import pytest
 
 from packagemanager import places
-from packagemanager.errors import PackageError
-from recovery import packages
-from recovery.package_ledger import PackageLedger
-from recovery.update import UpdateError
-from statemachine import decide
-from statemachine.record import Record
-from statemachine.store import JournalError
-from tests.simulator import package_devices
-from tests.simulator.devices import Kind, RestingError, Version, ViolationError
-from tests.simulator.disk import Fault, PowerCut
-from tests.simulator.package_devices import (
-    AFTER,
-    BEFORE,
-    SERIAL,
-    TRANSACTION,
-    PackageDevice,
-    Wish,
+from packagemanager.engine import Engine, Resumed
+from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE
+from tests.simulator.file_sets import NEW, OLD
+from tests.simulator.filesystem import FileSystem, Moment
+from tests.simulator.package_sweep import (
+    FACTS,
+    Judge,
     apply,
-    live,
-    package_factory,
-    system,
+    apply_and_undo,
+    comes_back,
+    crash_states,
+    prepared,
+    snapshot,
+    watched,
 )
 
-WISHES = {
-    "offline": Wish(),
-    "live": Wish(live=True),
-    "offline, undone": Wish(bad=True),
-    "live, undone": Wish(live=True, bad=True),
-    "offline, a script fails": Wish(script_fails=True),
-    "live, a script fails": Wish(live=True, script_fails=True),
-}
-Cut = tuple[str, int]
+pytestmark = [pytest.mark.requirement("M7", "M8", "M13", "M20"), pytest.mark.fault("S1", "S2", "S3", "S4")]
+
+FLUSHES_MAX = 10
+INTENT = "flush file"  # the first phase is being written
 
 
 @pytest.fixture(scope="module")
-def kind(tmp_path_factory: pytest.TempPathFactory) -> Kind:
-    return Kind((Version(tmp_path_factory.mktemp("versions"), 1, 1),), slots=1, places=1)
+def judge() -> Judge:
+    return Judge()
 
 
-def end_of(device: PackageDevice, wish: Wish, lost: bool = False, many: bool = False) -> Iterator[str]:
-    """The life from here, without a further fault.
-
-    ``lost``: the journal was, and what it said with it. ``many``: the power went in many starts. Each of them was
-    counted as one that failed, so good packages may be undone and the slot be looked at.
-    """
-    try:
-        live(device, wish)
-    except (RestingError, ViolationError, PackageError, UpdateError, JournalError) as error:
-        yield f"{type(error).__name__}: {error} in {device.record.state}, E{device.record.reason}"
-        return
-    record, running = device.record, system(device.files)
-    ends = [AFTER] * wish.stays + [BEFORE] * (many or not wish.stays)
-    if record.state != "CONFIRMED" or running not in ends:
-        yield f"ends in {record.state} with {'the new' if running == AFTER else 'the old'} set"
-    if device.files.look(places.TRANSACTION) is not None:
-        yield "something of the transaction is left"
-    suspected = record.upper_generation or record.cycles
-    if record.frames_written or (suspected and not many):
-        yield "the slot was suspected"
-    if not lost and record.packages_good != (SERIAL if running == AFTER else 0):
-        yield f"transaction {record.packages_good} is called good"
+@pytest.fixture(scope="module")
+def applied(judge: Judge) -> list[Moment]:
+    tree = judge.start.restarted()
+    moments = watched(tree, apply)
+    assert judge.clean(tree, "no cut") == "new"
+    assert tree.flushes <= FLUSHES_MAX
+    return moments
 
 
-def run_until(device: PackageDevice, wish: Wish, cut: Cut) -> bool:
-    """Whether the power was cut there."""
-    where, number = cut
-    if where == "files":
-        device.files.cut_at = device.files.operations + number
-    try:
-        live(device, wish)
-    except PowerCut:
-        return True
-    return False
+@pytest.fixture(scope="module")
+def undone(judge: Judge) -> list[Moment]:
+    """From where it differs from what is applied for good."""
+    tree = judge.start.restarted()
+    moments = watched(tree, apply_and_undo)
+    assert judge.clean(tree, "no cut") == "old"
+    return moments[len(until_trying(moments)) :]
 
 
-def cut_device(kind: Kind, where: str, number: int) -> PackageDevice:
-    return package_factory(kind).restarted([Fault("cut", number)] if where == "journal" else ())
+def until_trying(moments: list[Moment]) -> list[Moment]:
+    flushes = [number for number, moment in enumerate(moments) if moment.kind == "flush folder"]
+    return moments[: flushes[1] + 1]
 
 
-def cuts(kind: Kind, wish: Wish, share: int) -> Iterator[tuple[Cut, PackageDevice]]:
-    """Each ``share``-th state that a cut at each operation of the life can leave."""
-    count = 0
-    for where in ("journal", "files"):
-        number = 0
-        while True:
-            device = cut_device(kind, where, number)
-            if not run_until(device, wish, (where, number)):
-                break
-            for state in device.crashed(seed=number):
-                count += 1
-                if count % share == 0:
-                    yield (where, number), state
-            number += 1
+def intent(moments: list[Moment]) -> int:
+    return next(number for number, moment in enumerate(moments) if moment.kind == INTENT)
 
 
-def sweep(kind: Kind, wish: Wish, share: int = 1) -> Iterator[str]:
-    for cut, device in cuts(kind, wish, share):
-        for problem in end_of(device, wish):
-            yield f"cut at {cut}: {problem}"
+def test_the_sets_differ_in_everything(judge: Judge) -> None:
+    tree = judge.start.restarted()
+    engine = Engine(tree)
+    prepared(tree, engine)
+    acts = Counter(operation.act for operation in engine.operations())
+    assert sum(acts.values()) <= 60
+    assert set(acts) == {"put", "remove", "make-directory", "remove-directory"}
+    kinds = {(OLD[path].kind, NEW[path].kind) for path in OLD.keys() & NEW.keys() if OLD[path].kind != NEW[path].kind}
+    assert len(kinds) == 6, "file, link and folder, each to each"
 
 
-def sweep_many_cuts(kind: Kind, wish: Wish, lives: int) -> Iterator[str]:
-    """Lives with one cut after the other, of the journal or of the file system, each leaving any state that it can."""
-    for seed in range(lives):
-        chance = Random(seed)
-        device = package_factory(kind)
-        for _cut in range(chance.randrange(2, 10)):
-            where, number = chance.choice(("journal", "files")), chance.randrange(60)
-            device = device.restarted([Fault("cut", number)] if where == "journal" else ())
-            if not run_until(device, wish, (where, number)):
-                break
-            device = chance.choice(list(device.crashed(seed)))
-        for problem in end_of(device.restarted(), wish, many=True):
-            yield f"life {seed}: {problem}"
+def test_what_is_under_way_can_be_read_in_every_phase(judge: Judge) -> None:
+    tree = judge.start.restarted()
+    engine = Engine(tree)
+    assert (engine.phase(), engine.facts(), engine.operations()) == (None, {}, ())
+    prepared(tree, engine)
+    assert (engine.phase(), engine.facts()) == (None, FACTS)
+    engine.begin()
+    assert (Engine(tree).phase(), Engine(tree).facts()) == (FORWARD, FACTS)
+    engine.forward()
+    assert (engine.phase(), engine.facts()) == (TRYING, FACTS)
+    engine.done()
+    assert (engine.phase(), engine.facts()) == (None, {})
 
 
-def sweep_lost_journals(kind: Kind, wish: Wish, share: int) -> Iterator[str]:
-    """The cut takes all of the journal with it: the root says what is under way."""
-    for cut, device in cuts(kind, wish, share):
-        for place in device.config["journal"]["regions"]:
-            device.storage.disks[0].rot(place["offset"], place["size"], "random")
-        for problem in end_of(device, wish, lost=True):
-            yield f"cut at {cut}, and no journal: {problem}"
+def sweep(judge: Judge, moments: list[Moment], seeds: int, singles_max: int) -> Counter[str | None]:
+    return Counter(
+        comes_back(judge, tree, where).found for where, tree in crash_states(moments, seeds, singles_max)
+    )  # fmt: skip
 
 
-def sweep_errors(kind: Kind, wish: Wish, share: int = 1) -> Iterator[str]:
-    """The file system refuses one operation, anywhere in the life."""
-    for number in range(0, 200, share):
-        device = package_factory(kind)
-        device.files.errors[number] = errno.EIO
-        for problem in end_of(device, wish):
-            yield f"an error at {number}: {problem}"
+def test_a_cut_before_the_intent_leaves_the_old_set(judge: Judge, applied: list[Moment]) -> None:
+    before = applied[: intent(applied)]
+    assert set(sweep(judge, before, seeds=1, singles_max=0)) == {None}
 
 
-pytestmark = [pytest.mark.sweep, pytest.mark.requirement("M7", "M20")]
+def test_a_cut_after_the_intent_leads_to_the_new_set_or_back(judge: Judge, applied: list[Moment]) -> None:
+    found = sweep(judge, applied[intent(applied) :], seeds=1, singles_max=2)
+    assert set(found) == {None, FORWARD, TRYING, DONE}
 
 
-@pytest.mark.fault("S1", "S2", "S3", "S4")
-@pytest.mark.parametrize("name", WISHES)
-def test_a_cut_anywhere(kind: Kind, name: str) -> None:
-    assert list(sweep(kind, WISHES[name], share=400)) == []
+def test_a_cut_inside_of_an_undo_leads_to_the_old_set(judge: Judge, undone: list[Moment]) -> None:
+    found = sweep(judge, undone, seeds=1, singles_max=2)
+    assert set(found) == {None, TRYING, BACK, UNDONE}
 
 
-@pytest.mark.fault("S1")
-@pytest.mark.parametrize("name", WISHES)
-def test_cut_after_cut(kind: Kind, name: str) -> None:
-    assert list(sweep_many_cuts(kind, WISHES[name], 4)) == []
+def second_cuts(judge: Judge, moments: list[Moment], every: int, seeds: int, singles_max: int) -> Counter[str | None]:
+    """Cuts inside of what a resume does after each ``every``-th state that a first cut leaves."""
+    found: Counter[str | None] = Counter()
+    for number, (where, tree) in enumerate(crash_states(moments, seeds, singles_max)):
+        if number % every == every - 1:
+            again = watched(tree, lambda one: Engine(one).resume())
+            for second, state in crash_states(again, seeds, singles_max):
+                found[comes_back(judge, state, f"{where}, then {second}").found] += 1
+    return found
 
 
-@pytest.mark.fault("S1", "R4")
-@pytest.mark.parametrize("name", ["offline, undone"])
-def test_a_cut_that_takes_the_journal_with_it(kind: Kind, name: str) -> None:
-    assert list(sweep_lost_journals(kind, WISHES[name], 1000)) == []
-
-
-@pytest.mark.fault("S8")
-@pytest.mark.parametrize("name", WISHES)
-def test_an_error_anywhere(kind: Kind, name: str) -> None:
-    assert list(sweep_errors(kind, WISHES[name], share=20)) == []
+def test_a_second_cut_inside_of_the_resume(judge: Judge, applied: list[Moment], undone: list[Moment]) -> None:
+    found = second_cuts(judge, applied[intent(applied) :] + undone, every=160, seeds=1, singles_max=0)
+    assert set(found) == {None, FORWARD, TRYING, BACK, DONE, UNDONE}
 
 
 @pytest.mark.long
-@pytest.mark.fault("S1", "S8", "R4")
-@pytest.mark.parametrize("name", WISHES)
-def test_every_cut_every_error_and_a_thousand_lives(kind: Kind, name: str) -> None:
-    assert list(sweep(kind, WISHES[name])) == []
-    assert list(sweep_errors(kind, WISHES[name])) == []
-    assert list(sweep_lost_journals(kind, WISHES[name], 10)) == []
-    assert list(sweep_many_cuts(kind, WISHES[name], 1000)) == []
+def test_every_single_change_lost_at_every_operation(judge: Judge, applied: list[Moment], undone: list[Moment]) -> None:
+    found = sweep(judge, applied, seeds=8, singles_max=40) + sweep(judge, undone, seeds=8, singles_max=1000)
+    print(found)
+    assert found.total() > 10_000
 
 
-@pytest.mark.fault("R4")
-@pytest.mark.requirement("D8")
-def test_a_transaction_that_cannot_be_read_costs_the_system_state_and_nothing_else(kind: Kind) -> None:
-    device = package_factory(kind)
-    device.boot()
-    apply(device, Wish())
-    for place in places.PLANS:
-        device.files.replace(place, b"rotten")
-    live(device, Wish())
-    record = device.record
-    assert (record.state, record.upper_generation, record.frames_written) == ("CONFIRMED", 1, 0)
-    assert system(device.files) == BEFORE
+@pytest.mark.long
+def test_a_second_cut_inside_of_many_resumes(judge: Judge, applied: list[Moment], undone: list[Moment]) -> None:
+    found = second_cuts(judge, applied[intent(applied) :] + undone, every=7, seeds=2, singles_max=2)
+    print(found)
+    assert found.total() > 10_000
 
 
-# The mutants: each drops one thing that packages need of the journal and of recovery.
+def test_no_cut_takes_back_what_was_done_and_edited_since(judge: Judge, applied: list[Moment]) -> None:
+    """The system goes on working while the end of a transaction is not durable yet."""
+
+    def edit(tree: FileSystem) -> None:
+        tree.write("usr/bin/tool.mine", (b"a person's tool\n",))
+        tree.rename("usr/bin/tool.mine", "usr/bin/tool")
+        tree.unlink("usr/bin/mode-only")
+
+    tree = judge.start.restarted()
+    apply(tree)
+    theirs = ("usr/bin/tool", "usr/bin/tool.mine", "usr/bin/mode-only")
+    wanted = {path: found for path, found in judge.new.items() if path not in theirs}
+    for where, state in crash_states(watched(tree, edit), seeds=40, singles_max=40):
+        resumed = Engine(state).resume()
+        assert resumed.now is None, where
+        left = {path: found for path, found in snapshot(state).items() if path not in theirs}
+        assert left == wanted, where
 
 
-def never_found(_record: Record, _phase: bytes) -> bool:
-    return False
+def test_what_somebody_made_in_the_meantime_is_theirs(judge: Judge) -> None:
+    """Undo leaves a folder that is not empty any more, says so, and brings the rest back."""
+    tree = judge.start.restarted()
+    engine = Engine(tree)
+    prepared(tree, engine)
+    engine.begin()
+    engine.forward()
+    tree.write("usr/share/new/mine", (b"mine\n",))
+    left = engine.back()
+    assert [path for path, _why in left] == ["usr/share/new"]
+    assert "not empty" in left[0][1]
+    found = snapshot(tree)
+    assert found.pop("usr/share/new/mine") and found.pop("usr/share/new")
+    assert found == judge.old
 
 
-def nothing_learned(_record: Record, _facts: dict[str, str]) -> dict[str, Any]:
-    return {}
+def test_a_folder_that_cannot_make_way_turns_the_transaction_back(judge: Judge) -> None:
+    tree = judge.start.restarted()
+    engine = Engine(tree)
+    prepared(tree, engine)
+    engine.begin()
+    tree.write("usr/share/was-folder/mine", (b"mine\n",))
+    resumed = Engine(tree).resume()
+    assert (resumed.found, resumed.now) == (FORWARD, None)
+    assert "usr/share/was-folder" in resumed.left[0][1]
+    tree.unlink("usr/share/was-folder/mine")
+    assert judge.clean(tree, "turned back") == "old"
 
 
-def not_undone(_engine: object, _record: Record) -> tuple[str, int, dict[str, Any]]:
-    return "packages_undone", 0, {}
+def test_a_held_lock_keeps_others_out_and_dies_with_the_power(judge: Judge) -> None:
+    tree = judge.start.restarted()
+    held = Engine(tree).lock()
+    with pytest.raises(Exception, match="another process"):
+        Engine(tree).lock()
+    Engine(tree.restarted()).lock().close()
+    held.close()
+    Engine(tree).lock().close()
 
 
-def not_settled(_tree: object) -> None:
-    return
-
-
-real_staged = PackageLedger.staged
-
-
-def no_serial(self: PackageLedger, _serial: int, _digest: bytes) -> None:
-    real_staged(self, 0, TRANSACTION)
-
-
-def not_told(self: PackageLedger, _serial: int, _digest: bytes) -> None:
-    return
-
-
-MUTANTS: dict[str, tuple[object, str, object]] = {
-    "the root is not asked": (package_devices, "packages_unfinished", never_found),
-    "the slot is suspected first": (decide, "DOUBTING_PACKAGES", ()),
-    "what is found in the root is not counted": (packages, "_learned", nothing_learned),
-    "undone in name only": (packages, "_undo", not_undone),
-    "what was replaced is kept for ever": (package_devices, "settle", not_settled),
-    "the serial is not taken": (PackageLedger, "staged", no_serial),
-}
-
-
-@pytest.mark.parametrize("name", MUTANTS)
-def test_mutants_are_caught(kind: Kind, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    where, attribute, mutant = MUTANTS[name]
-    monkeypatch.setattr(where, attribute, mutant)
-    assert next(_problems(kind), None) is not None
-
-
-def _problems(kind: Kind) -> Iterator[str]:
-    """The cheap lives first."""
-    for wish in WISHES.values():
-        yield from end_of(package_factory(kind), wish)
-    for wish in WISHES.values():
-        yield from sweep_lost_journals(kind, wish, share=150)
+def test_a_resume_of_nothing_changes_nothing(judge: Judge) -> None:
+    tree = judge.start.restarted()
+    resumed: Resumed = Engine(tree).resume()
+    assert (resumed.found, resumed.now, tree.operations) == (None, None, 0)
+    assert tree.look(places.TRANSACTION) is None

@@ -137,6 +137,14 @@ def test_what_does_not_belong_together(members: Iterable[tuple[tarfile.TarInfo, 
     assert word in refusal(tar_of(members))
 
 
+def test_nobody_is_given_what_lies_below_a_link() -> None:
+    given = []
+    with pytest.raises(ArchiveError):
+        for entry, _ in tar.entries([tar_of([member("a", "link", linkname="/etc"), member("a/passwd")])]):
+            given.append(entry.path)
+    assert given == ["a"]
+
+
 def test_a_folder_that_is_not_listed_is_for_the_plan_to_make() -> None:
     assert [entry.path for entry, _ in read(tar_of([member("a/b/c"), member("a/b/", "directory")]))] == ["a/b/c", "a/b"]
 
