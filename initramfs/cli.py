@@ -22,6 +22,7 @@ VERB_MODULES = (
     "initramfs.cli_image",
     "initramfs.cli_payload",
     "initramfs.cli_bundle",
+    "initramfs.cli_packages",
     "initramfs.cli_keys",
     "initramfs.cli_journal",
     "initramfs.cli_machine",

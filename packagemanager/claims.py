@@ -56,6 +56,10 @@ class Claims:
 def settle(incoming: Sequence[Incoming], kept: Iterable[Package], database: Database, ground: Ground) -> Claims:
     """Raises ``RefusedError``, with every path that two packages want and neither gives way."""
     claims = Claims()
+    ground.expect(
+        [(entry.path, one.name, entry.target) for one in incoming for entry in one.entries if entry.kind == LINK],
+        [(entry.path, one.name) for one in incoming for entry in one.entries if entry.kind == DIRECTORY],
+    )
     for package in kept:
         for path in database.list(package):
             claims.kept.setdefault(ground.place(path, package.name), []).append((path, package))
@@ -90,7 +94,7 @@ def _claim(new: Claim, claims: Claims, ground: Ground) -> str:
             return ""
         else:
             return f"/{new.place} of {new.key} is also in {package.key} {package.version}"
-    if other is None or other.entry.kind != DIRECTORY or new.entry.kind == DIRECTORY:
+    if other is None or new.entry.kind != DIRECTORY or other.entry.kind == DIRECTORY:
         claims.by_place[new.place] = new
     return ""
 
@@ -105,10 +109,11 @@ def _is_shared(one: Entry, two: Entry, new: Claim, other: Claim, ground: Ground)
 
 
 def _is_folder(claim: Claim, ground: Ground) -> bool:
-    """A folder, or a link where there is a folder, which stays."""
+    """A folder, a link where there is a folder, which stays, or a link that comes and leads to one."""
     if claim.entry.kind == DIRECTORY:
         return True
-    return claim.entry.kind == LINK and ground.is_folder(claim.place)
+    is_link = claim.entry.kind == LINK
+    return is_link and (ground.is_folder(claim.place) or ground.leads_to_folder(claim.place))
 
 
 def _is_same_package(new: Claim, package: Package, path: str, ground: Ground) -> bool:

@@ -10,7 +10,7 @@ import errno
 
 from packagemanager import damage, places, plan_check, plan_file, room, steps
 from packagemanager.entry import NO_DIGEST
-from packagemanager.errors import BlockedError, DiskError, PackageError, RefusedError
+from packagemanager.errors import NO_ROOM, UNCHANGED, BlockedError, PackageError, RefusedError, disk_error
 from packagemanager.operation import PUT, REMOVE, REMOVE_DIRECTORY, Operation
 from packagemanager.phases import BACK, DAMAGED, DONE, FORWARD, TRYING, UNDONE
 from packagemanager.plan_file import Plan
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 READ_BYTES = 1 << 20
 READ_TRIES = 2
-UNCHANGED = "the system is as it was"
 GOES_ON = "restart, or call it again: it goes on where it is"
 
 
@@ -89,7 +88,7 @@ class Engine:
         except BlockingIOError:
             raise RefusedError("another process works on the packages", "wait for it to end") from None
         except OSError as error:
-            raise _disk_error("the packages' lock", error, UNCHANGED) from error
+            raise disk_error("the packages' lock", error, UNCHANGED) from error
 
     def phase(self) -> str | None:
         """The phase as it is on the disk, or `DAMAGED`. Changes nothing."""
@@ -122,9 +121,7 @@ class Engine:
             self._prepare(operations, facts)
         except OSError as error:
             self._give_up()
-            if error.errno in room.NO_ROOM:
-                raise RefusedError(f"there is no room for this transaction; {UNCHANGED}", "free some space") from error
-            raise _disk_error("preparing a transaction", error, UNCHANGED) from error
+            raise disk_error("preparing a transaction", error, UNCHANGED) from error
         except PackageError:
             self._give_up()
             raise
@@ -241,7 +238,8 @@ class Engine:
         """A medium that lost what it said was durable is seen here, and that is done again."""
         operations = enumerate(plan.operations)
         if self._written()[0] != TRYING or not all(steps.is_done(self._tree, *one) for one in operations):
-            self._forward(plan)
+            resumed = self._resume_forward(plan)
+            return Resumed(TRYING, resumed.now, plan.facts, resumed.left)
         return Resumed(TRYING, TRYING, plan.facts)
 
     def _resume_back(self, plan: Plan) -> Resumed:
@@ -325,7 +323,7 @@ class Engine:
         try:
             return act(*arguments, **named)
         except OSError as error:
-            if error.errno not in room.NO_ROOM or not room.give_up(self._tree):
+            if error.errno not in NO_ROOM or not room.give_up(self._tree):
                 raise
         return act(*arguments, **named)
 
@@ -334,7 +332,7 @@ def _told(act: Callable[Arguments, Answer], *arguments: Arguments.args, **named:
     try:
         return act(*arguments, **named)
     except OSError as error:
-        raise _disk_error("the transaction", error, GOES_ON) from error
+        raise disk_error("the transaction", error, GOES_ON) from error
 
 
 _RESUME = {
@@ -368,7 +366,3 @@ def _content(tree: Tree, path: str, size_max: int) -> bytes | None:
     finally:
         reader.close()
     return b"".join(pieces)
-
-
-def _disk_error(what: str, error: OSError, advice: str) -> DiskError:
-    return DiskError(f"{what}: the disk says: {error.strerror or error}", advice)

@@ -17,6 +17,11 @@ A refusal (the first four) is made before anything of the system changed.
 
 from __future__ import annotations
 
+import errno
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+UNCHANGED = "the system is as it was"
+
 
 class PackageError(Exception):
     """``advice`` is what to do next, in words for a person."""
@@ -56,3 +61,10 @@ class DatabaseError(PackageError):
 
 class ScriptError(PackageError):
     pass
+
+
+def disk_error(what: str, error: OSError, advice: str) -> PackageError:
+    """What the disk said in the middle of ``what``. A full disk before anything changed is no fault of it."""
+    if error.errno in NO_ROOM and advice == UNCHANGED:
+        return RefusedError(f"{what}: there is no room; {UNCHANGED}", "free some space")
+    return DiskError(f"{what}: the disk says: {error.strerror or error}", advice)

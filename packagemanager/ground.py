@@ -14,7 +14,7 @@ from packagemanager.errors import RefusedError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _md5 import MD5Type
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from packagemanager.database import Database
     from packagemanager.tree import Stat, Tree
@@ -32,17 +32,55 @@ class Ground:
         self._diversions = database.diversions
         self._folders: dict[str, str] = {"": ""}
         self._looks: dict[str, Stat | None] = {}
+        self._coming: dict[str, str] = {}
+        self._coming_folders: set[str] = set()
 
     def place(self, path: str, package: str) -> str:
         """Where ``path`` of the package of this name lies."""
         return self.resolve(self._diversions.actual(path, package))
 
+    def expect(self, links: Iterable[tuple[str, str, str]], folders: Iterable[tuple[str, str]]) -> None:
+        """Links (path, package, target) that come, and folders (path, package): others may lie below them.
+
+        A link does not come where a folder is. To be called once, before places are asked for that depend on it.
+        """
+        for path, package, target in links:
+            place = self.place(path, package)
+            found = self.look(place)
+            if found is None or found.kind != DIRECTORY:
+                self._coming[place] = target
+        self._folders = {"": ""}
+        self._coming_folders = {self.place(path, package) for path, package in folders}
+
     def resolve(self, path: str) -> str:
         folder, _, name = path.rpartition("/")
-        found = self._folders.get(folder)
-        if found is None:
-            found = self._folders[folder] = self.tree.resolve(f"{folder}/.unbrick").rpartition("/")[0]
+        found = self._folder(folder, LINKS_MAX)
         return f"{found}/{name}" if found else name
+
+    def _folder(self, path: str, links_left: int) -> str:
+        """Where a folder lies, with the links on the way to it followed, those that come first."""
+        found = self._folders.get(path)
+        if found is None:
+            above, _, name = path.rpartition("/")
+            parent = self._folder(above, links_left)
+            place = f"{parent}/{name}" if parent else name
+            target = self._coming.get(place)
+            if target is None:
+                found = self.tree.resolve(f"{place}/.unbrick").rpartition("/")[0]
+            elif links_left:
+                found = self._folder(_joined(parent, target), links_left - 1)
+            else:
+                found = place
+            self._folders[path] = found
+        return found
+
+    def leads_to_folder(self, place: str) -> bool:
+        """Whether a link that comes there will lead to a folder."""
+        if place not in self._coming:
+            return False
+        end = self._folder(place, LINKS_MAX)
+        found = self.look(end)
+        return end in self._coming_folders or (found is not None and found.kind == DIRECTORY)
 
     def look(self, place: str) -> Stat | None:
         if place not in self._looks:

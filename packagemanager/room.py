@@ -9,8 +9,6 @@ What a whole new file needs is not in it: those are staged, and durable, before.
 
 from __future__ import annotations
 
-import errno
-
 from packagemanager import places
 from packagemanager.operation import MAKE_DIRECTORY, REMOVE_DIRECTORY
 from payload.digest import digest
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from packagemanager.operation import Operation
     from packagemanager.tree import Tree
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 BLOCK_BYTES = 4096
 NAME_BYTES = 16  # beside the letters: ext4's entry has 8, rounded up to 4
 PHASES_BLOCKS = 8  # the phase's next version, its name, and what an overlay prepares in its working folder

@@ -58,8 +58,15 @@ def _put(tree: Tree, number: int, operation: Operation) -> None:
     if tree.look(source) is not None:
         _require_folder(tree, operation.path)
         tree.rename(source, operation.path)
-    elif look(tree, operation.path) is None:
+    elif not _is_put(tree, number, operation):
         raise BlockedError(f"/{operation.path}: what was staged for it is gone", "apply the transaction again")
+
+
+def _is_put(tree: Tree, number: int, operation: Operation) -> bool:
+    """Of what is not staged any more: it was renamed, whatever others made of it since; or it was lost."""
+    found = look(tree, operation.path)
+    kept = tree.look(places.old(number))
+    return found is not None and (kept is None or kept.inode != found.inode)
 
 
 def _put_back(tree: Tree, number: int, operation: Operation, inode: int) -> str:
@@ -92,7 +99,16 @@ def _is_removed(tree: Tree, number: int, operation: Operation) -> bool:
     """Also where somebody made another file of that name since: that one is theirs."""
     found = look(tree, operation.path)
     kept = tree.look(places.old(number))
-    return found is None or found.kind == DIRECTORY or (kept is not None and kept.inode != found.inode)
+    return found is None or found.kind == DIRECTORY or (kept is not None and not _is_same(kept, found))
+
+
+def _is_same(kept: Stat, found: Stat) -> bool:
+    """Two names of one file. An overlay can give them different inodes, until it is mounted again."""
+    return kept.inode == found.inode or _attributes(kept) == _attributes(found)
+
+
+def _attributes(stat: Stat) -> tuple[object, ...]:
+    return stat.kind, stat.mode, stat.uid, stat.gid, stat.size, stat.mtime
 
 
 def is_done(tree: Tree, number: int, operation: Operation) -> bool:
@@ -100,7 +116,8 @@ def is_done(tree: Tree, number: int, operation: Operation) -> bool:
     if operation.act == acts.PUT:
         staged = tree.look(places.new(operation.staged))
         found = look(tree, operation.path)
-        return staged is None or (found is not None and found.inode == staged.inode)
+        is_same = staged is not None and found is not None and found.inode == staged.inode
+        return is_same or (staged is None and _is_put(tree, number, operation))
     if operation.act == acts.REMOVE:
         return _is_removed(tree, number, operation)
     found = look(tree, operation.path)

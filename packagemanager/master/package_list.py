@@ -36,6 +36,7 @@ class PackageList:
         self._fetch = fetch
         self._named: dict[str, list[bytes]] = {}
         self._providing: dict[str, list[bytes]] = {}
+        self._essential: list[bytes] = []
         self._made: dict[bytes, Package] = {}
         for piece in _pieces(content):
             self._add(piece)
@@ -45,6 +46,8 @@ class PackageList:
         if name is None:
             raise RepositoryError(f"{self.origin}: no list of packages", "Name a file like Packages.xz.")
         self._named.setdefault(name, []).append(piece)
+        if _value(piece, b"Essential") == "yes":
+            self._essential.append(piece)
         for virtual in (_value(piece, b"Provides") or "").split(","):
             if words := virtual.split():
                 self._providing.setdefault(words[0], []).append(piece)
@@ -59,6 +62,10 @@ class PackageList:
     def providing(self, name: str) -> list[Package]:
         """The packages of other names that provide ``name``."""
         return [package for package in self._packages(self._providing.get(name, [])) if package.name != name]
+
+    def essential(self) -> list[Package]:
+        """The packages that every system is to have."""
+        return self._packages(self._essential)
 
     def _packages(self, pieces: list[bytes]) -> list[Package]:
         made = [self._package(piece) for piece in pieces]

@@ -39,6 +39,8 @@ class Repository(Protocol):
 
     def providing(self, name: str) -> list[Package]: ...
 
+    def essential(self) -> list[Package]: ...
+
 
 class Repositories:
     """Several, the first one asked first. A package that two of them have is taken from the first."""
@@ -58,6 +60,9 @@ class Repositories:
         if name not in self._providing:
             self._providing[name] = _each_once(one for each in self._repositories for one in each.providing(name))
         return self._providing[name]
+
+    def essential(self) -> list[Package]:
+        return _each_once(one for each in self._repositories for one in each.essential())
 
     def exactly(self, key: str, version: str) -> Package | None:
         """The package of this identity, if it is to be had."""
@@ -220,6 +225,9 @@ class DebFolder:
 
     def providing(self, name: str) -> list[Package]:
         return [package for package in self._packages if name in package.provides and package.name != name]
+
+    def essential(self) -> list[Package]:
+        return [package for package in self._packages if package.is_essential]
 
 
 def deb_file(path: Path) -> Package:

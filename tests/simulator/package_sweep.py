@@ -6,9 +6,9 @@ owner, links, and the times of all but folders; nothing else is there, nothing o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from packagemanager import places
 from packagemanager.engine import Engine, Resumed
@@ -19,20 +19,15 @@ from packagemanager.staging import Staging
 from tests.simulator.file_sets import NEW, OLD, Files, lay_down, plan
 from tests.simulator.filesystem import FileSystem, Moment, after_cut, survivors
 
+if TYPE_CHECKING:
+    from packagemanager.tree import Tree
+
 FACTS = {"serial": "7", "changes": "tool 1 -> 2\nother \\ 3"}
 Snapshot = dict[str, tuple[object, ...]]
 
 
 class Violation(AssertionError):  # noqa: N818 - named for what happened
     """The files are neither set, or something remained. Says where."""
-
-
-@dataclass
-class Count:
-    cuts: int = 0
-    states: int = 0
-    undone: int = 0
-    second_states: int = 0
 
 
 def system(files: Files) -> FileSystem:
@@ -49,7 +44,7 @@ def snapshot(tree: FileSystem) -> Snapshot:
     first: dict[int, str] = {}
     found: Snapshot = {}
     for path, inode in sorted(tree.now.reachable()):
-        if not f"{path}/".startswith(f"{places.TRANSACTION}/"):
+        if path != places.LOCK and not f"{path}/".startswith(f"{places.TRANSACTION}/"):
             node = tree.now.nodes[inode]
             is_folder = node.kind == DIRECTORY
             name = path if is_folder else first.setdefault(inode, path)
@@ -101,7 +96,7 @@ def _first_difference(found: Snapshot, wanted: Snapshot) -> str:
     return ", ".join(f"{path!r} is {found.get(path)}, not {wanted.get(path)}" for path in paths[:2])
 
 
-def prepared(tree: FileSystem, engine: Engine, old: Files = OLD, new: Files = NEW) -> None:
+def prepared(tree: Tree, engine: Engine, old: Files = OLD, new: Files = NEW) -> None:
     staging = Staging(tree)
     engine.prepare(plan(old, new, staging), FACTS)
 
@@ -156,9 +151,9 @@ def written_phase(tree: FileSystem, where: str) -> str | None:
         raise Violation(f"{where}: the phase does not read: {error}") from error
 
 
-def watched(tree: FileSystem, act: object) -> list[Moment]:
+def watched(tree: FileSystem, act: Callable[[FileSystem], object]) -> list[Moment]:
     tree.watch = []
-    act(tree)  # type: ignore[operator]
+    act(tree)
     return tree.watch
 
 

@@ -1,0 +1,202 @@
+"""The same engine on an overlay: below a squashfs that nobody can write, above an ext4 with what changed.
+
+What is compared is the merged view. Second names of one file in the lower layer become two files when one of them is
+copied up (the kernel's `index=off`, as it is by default): so there they are compared by what is in them alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from packagemanager import places
+from packagemanager.damage import Evidence
+from packagemanager.engine import Engine
+from packagemanager.phases import TRYING
+from packagemanager.plan_file import decode_plan
+from packagemanager.root import Root
+from packagemanager.staging import Staging
+from qemu.sparse_copy import copy_image
+from qemu.write_log import WriteLog, crash_image
+from tests.boot.crash_states import power_cuts
+from tests.programs.loop_disk import LoggedDisk, is_possible, make_ext4, mounted, mounted_overlay
+from tests.programs.native_files import native_snapshot
+from tests.simulator.file_sets import NEW, OLD, lay_down, plan
+from tests.simulator.package_sweep import FACTS, Judge, Snapshot, prepared
+
+pytestmark = [
+    pytest.mark.requirement("M7", "M13"),
+    pytest.mark.skipif(not is_possible(), reason="needs root, loop devices and FUSE"),
+]
+
+UPPER_BYTES = 16 << 20
+INDEX = pytest.mark.parametrize("index", ["off", "on"])
+
+
+@dataclass(frozen=True)
+class Layers:
+    """``image`` is the lower layer, a squashfs with the old set; ``upper`` an empty ext4 for what changes."""
+
+    folder: Path
+    image: Path
+    upper: Path
+    index: str = "off"
+
+    @contextmanager
+    def mounted(self, upper: Path | None = None) -> Iterator[Root]:
+        below = mounted(self.image, self.folder / "lower", "squashfs")
+        above = mounted(upper or self.upper, self.folder / "upper")
+        with below as lower, above as changes:
+            options = f"index={self.index}"
+            merged = mounted_overlay(self.folder / "root", lower, changes / "up", changes / "work", options)
+            with merged as point, closing(Root(str(point))) as root:
+                yield root
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def image(folder: Path) -> Path:
+    source, image = folder / "source", folder / "root.squashfs"
+    source.mkdir()
+    with closing(Root(str(source))) as root:
+        lay_down(root, OLD)
+        places.make_folders(root, places.FOLDER)
+        root.lock(places.LOCK).close()
+    subprocess.run(["mksquashfs", source, image, "-quiet", "-no-progress", "-comp", "zstd"], check=True)
+    return image
+
+
+@pytest.fixture
+def layers(folder: Path, image: Path) -> Layers:
+    make_ext4(folder / "upper.img", UPPER_BYTES)
+    return Layers(folder, image, folder / "upper.img")
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge()
+
+
+def is_known_by_its_inodes(root: Root) -> bool:
+    """Whether what was put could be told from what was there if the phase were lost."""
+    with root.open(places.PLANS[0]) as file:
+        evidence = Evidence(root, decode_plan(file.read(-1)))
+    return evidence.done and not evidence.not_done and evidence.keeps_all
+
+
+def contents(found: Snapshot) -> Snapshot:
+    """Without which names are one file."""
+    return {path: what[:6] for path, what in found.items()}
+
+
+@INDEX
+def test_files_of_the_lower_layer_are_replaced_removed_and_brought_back(
+    judge: Judge, layers: Layers, index: str
+) -> None:
+    layers = Layers(layers.folder, layers.image, layers.upper, index)
+    with layers.mounted() as root:
+        assert native_snapshot(root) == judge.old
+        prepared(root, Engine(root))
+        Engine(root).begin()
+        Engine(root).forward()
+        assert native_snapshot(root) == judge.new
+        assert is_known_by_its_inodes(root)
+    with layers.mounted() as root:
+        assert native_snapshot(root) == judge.new
+        assert is_known_by_its_inodes(root)
+        assert Engine(root).resume().now == TRYING
+        assert Engine(root).back() == ()
+        assert contents(native_snapshot(root)) == contents(judge.old)
+        assert (native_snapshot(root) == judge.old) == (index == "on")
+        assert root.look(places.TRANSACTION) is None
+
+
+def test_after_it_is_done_the_upper_layer_holds_what_is_new_alone(judge: Judge, layers: Layers) -> None:
+    with layers.mounted() as root:
+        apply(root)
+    with layers.mounted() as root:
+        assert native_snapshot(root) == judge.new
+        assert Engine(root).resume().found is None
+    with mounted(layers.upper, layers.folder / "upper") as upper:
+        assert not (upper / "up/usr/share/doc/5").exists()
+        assert (upper / "up/usr/bin/tool").read_bytes() == b"tool 2, longer\n"
+
+
+def apply(root: Root) -> None:
+    engine = Engine(root)
+    prepared(root, engine)
+    engine.begin()
+    engine.forward()
+    engine.done()
+
+
+def undo(root: Root) -> None:
+    engine = Engine(root)
+    prepared(root, engine)
+    engine.begin()
+    engine.forward()
+    engine.back()
+
+
+def cut(judge: Judge, layers: Layers, act: Callable[[Root], None], count: int, seed: int) -> Counter[str | None]:
+    """The power goes at any write to the upper layer."""
+    logged, log, crashed = (layers.folder / name for name in ("logged.img", "log", "crashed.img"))
+    copy_image(layers.upper, logged)
+    with LoggedDisk(logged, log) as disk, layers.mounted(disk.path) as root:
+        act(root)
+        root.sync()
+        entries = disk.entries
+    written = WriteLog(log, WriteLog.read(log).entries[:entries])
+    phases: Counter[str | None] = Counter()
+    for number, one in enumerate(power_cuts(written, count, seed)):
+        crash_image(written, layers.upper, crashed, one.upto, one.lose, dict(one.torn))
+        with layers.mounted(crashed) as root:
+            resumed = Engine(root).resume()
+            if resumed.now == TRYING:
+                (Engine.done if number % 2 else Engine.back)(Engine(root))
+            assert resumed.left == ()
+            assert root.look(places.TRANSACTION) is None
+            found = contents(native_snapshot(root))
+            assert found in (contents(judge.old), contents(judge.new)), one
+        phases[resumed.found] += 1
+    return phases
+
+
+@pytest.mark.fault("S1", "S2", "S3", "S4")
+@pytest.mark.parametrize("act", [apply, undo])
+def test_some_cuts_of_an_overlay(judge: Judge, layers: Layers, act: Callable[[Root], None]) -> None:
+    assert len(cut(judge, layers, act, 6, 0)) > 1
+
+
+@pytest.mark.long
+@pytest.mark.fault("S1", "S2", "S3", "S4")
+@pytest.mark.parametrize("act", [apply, undo])
+def test_many_cuts_of_an_overlay(judge: Judge, layers: Layers, act: Callable[[Root], None]) -> None:
+    phases = cut(judge, layers, act, 150, 1)
+    print(phases)
+    assert phases.total() == 150
+
+
+def test_a_folder_of_the_lower_layer_becomes_a_link_and_back(layers: Layers) -> None:
+    """A folder of the lower layer cannot be renamed: no operation has to."""
+    old = {path: item for path, item in OLD.items() if path not in NEW or item == NEW[path]}
+    assert any(path.startswith("usr/share/was-folder/") for path in old)
+    with layers.mounted() as root, pytest.raises(OSError, match="cross-device"):
+        root.rename("usr/share/was-folder", "usr/share/elsewhere")
+    with layers.mounted() as root:
+        staging = Staging(root)
+        Engine(root).prepare(plan(OLD, NEW, staging), FACTS)
+        Engine(root).drop()
+        assert root.look(places.TRANSACTION) is None

@@ -1,0 +1,121 @@
+"""`unbrick packages …` on a root in a folder, with signed transactions: what it says, does, and ends with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from initramfs.cli import main
+from tests.unit.payload_samples import ROOT
+from tests.unit.transaction_samples import Master, state
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty system of dpkg's."""
+    folder = tmp_path / "root"
+    for path in ("info", "updates", "triggers"):
+        (folder / "var/lib/dpkg" / path).mkdir(parents=True)
+    (folder / "var/lib/dpkg/status").touch()
+    (folder / "var/lib/dpkg/info/format").write_text("1\n")
+    return folder
+
+
+class Command:
+    def __init__(self, folder: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root = root
+        self.keys = folder / "root.pub"
+        self.keys.write_bytes(ROOT)
+        self._capsys = capsys
+
+    def __call__(self, *words: str | Path) -> tuple[int, Any, str]:
+        """Exit code, JSON on standard output, standard error."""
+        signed = any(str(word).endswith(".ubk") for word in words)
+        keys = ["--keys", str(self.keys)] if signed else []
+        code = main(["packages", *map(str, words), "--root", str(self.root), "--json", *keys])
+        said = self._capsys.readouterr()
+        return code, json.loads(said.out) if said.out else None, said.err
+
+
+@pytest.fixture
+def command(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(tmp_path, root, capsys)
+
+
+@pytest.mark.requirement("M1")
+def test_a_device_follows_its_master(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    first = master.add("p", "1", {"usr/p": b"1", "etc/p": b"c"}, control_files={"conffiles": b"/etc/p\n"})
+    other = master.add("q", "1", {"usr/q": b"q"}, Depends="p")
+    second = master.add("p", "2", {"usr/p": b"2", "etc/p": b"c"}, control_files={"conffiles": b"/etc/p\n"})
+    update = tmp_path / "update.ubk"
+
+    update.write_bytes(master.transaction([first, other], [{}], serial=1))
+    code, planned, _ = command("plan", update)
+    assert (code, planned["changes"]) == (0, ["install p:amd64 1", "install q:amd64 1"])
+    assert {"act": "put", "path": "/usr/p", "why": "p:amd64 1"} in planned["steps"]
+    assert not (root / "usr").exists()
+    assert command("apply", update)[0] == 0
+    assert (root / "usr/p").read_bytes() == b"1"
+    assert command("apply", update)[:2][0] == 2
+    assert command("verify")[0] == 0
+
+    told = command("status")[1]
+    assert told["installed"] == state(first, other)
+    assert (told["serial"], told["is-as-wanted"], told["under-way"]) == (1, True, "")
+
+    update.write_bytes(master.transaction([second], [state(first, other)], serial=2))
+    assert command("apply", update)[0] == 0
+    assert (root / "usr/p").read_bytes() == b"2"
+    assert not (root / "usr/q").exists()
+
+    update.write_bytes(master.transaction([first, other], [state(second)], serial=3))
+    assert command("apply", update)[0] == 0
+    assert command("status")[1]["installed"] == state(first, other)
+    assert command("apply")[0] == 2
+
+
+def test_an_old_transaction_that_is_sent_again_changes_nothing(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    old, new = master.add("p", "1", {"p": b"1"}), master.add("p", "2", {"p": b"2"})
+    for serial, package in ((1, old), (2, new)):
+        path = tmp_path / f"{serial}.ubk"
+        path.write_bytes(master.transaction([package], [{}, state(old)], serial=serial))
+        assert command("apply", path)[0] == 0
+    code, told, said = command("apply", tmp_path / "1.ubk")
+    assert code == 1
+    assert "transaction 1 is not newer than 1" in told["detail"] or "not newer" in said
+    assert (root / "p").read_bytes() == b"2"
+
+
+@pytest.mark.requirement("M19")
+def test_what_cannot_be_is_refused_by_name(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    package = master.add("p", "1", {"p": b"1"}, Depends="nowhere (>= 2)")
+    update = tmp_path / "update.ubk"
+    update.write_bytes(master.transaction([package], [{}]))
+    code, told, said = command("apply", update)
+    assert code == 1
+    assert told["detail"] == "p:amd64 depends on nowhere (>= 2)"
+    assert told["advice"] in said
+    assert sorted(path.name for path in root.iterdir()) == ["var"]
+    assert command("status")[1]["installed"] == {}
+    assert command("gc")[0] == 2
+
+
+def test_a_database_that_does_not_read_is_an_error_with_advice(root: Path, command: Command) -> None:
+    (root / "var/lib/dpkg/status").write_bytes(b"Package: p\nStatus: nonsense\n\n")
+    (root / "var/lib/dpkg/status-old").write_bytes(b"old\n")
+    for verb in ("status", "verify", "adopt"):
+        code, told, said = command(verb)
+        assert code == 1
+        assert "/var/lib/dpkg/status is damaged" in told["detail"]
+        assert "status-old" in said
+
+
+def test_the_device_has_to_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["packages", "status", "--root", str(tmp_path / "nowhere")]) == 1
+    assert "--root DIR" in capsys.readouterr().err
