@@ -1,36 +1,40 @@
-"""The verb `packages` of the device's command, where the device's state is concerned: apply, resume, undo, restore.
+"""The verb `packages` of the device's command: the package manager's own verbs, and those that need the journal.
 
-Thin: the work is `recovery.package_update`, which is imported when a verb runs. One installation at a time, of an image
-or of packages.
+Thin: the work is `packagemanager.cli` and `recovery.package_update`. Nothing that changes packages runs beside an
+installation.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 
-from packagemanager.errors import PackageError
+from packagemanager import cli
 from payload.errors import FetchError, PayloadError
 from recovery import cli_update
+from recovery.console import tell_console
 from recovery.update import UpdateError
 from statemachine.reasons import CODES, advice, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from contextlib import ExitStack
 
+    from packagemanager.order import Order
+    from packagemanager.scripts import Run
+    from packagemanager.transact import Ledger, Report
+    from packagemanager.tree import Tree
     from recovery.package_update import Packages
 
-    Run = Callable[[argparse.Namespace], int]
-
-DONE, ERROR, NOTHING_TO_DO, RESTART_NEEDED = 0, 1, 2, 4
+SYSTEM = "/"
 DATA, LOWER, SCRATCH = "/run/unbrick/data", "/run/unbrick/lower", "/run/unbrick/scratch"
 STORE = f"{DATA}/packages"
+_LOOKING = ("status", "plan", "verify")
 _EXAMPLES = """examples:
-  unbrick packages apply /data/t.ubk           bring the device to the transaction's packages at the next start
-  unbrick packages apply --live /data/t.ubk    at once, in the running system
+  unbrick packages status --json               all that a master has to know of this device
+  unbrick packages plan /data/t.ubk            what would change, step by step
+  unbrick packages apply /data/t.ubk           bring the device to the transaction's packages
   unbrick packages undo                        back to the packages before, while they are not confirmed
   unbrick mark-good                            the OS runs well with them: confirm them
 
@@ -44,97 +48,75 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = verbs.add_parser("packages", help=text, description=text, epilog=_EXAMPLES)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     own = parser.add_subparsers(required=True, metavar="VERB")
-    apply = _verb(own, "apply", "bring the device to the packages that a transaction wants", _apply)
-    apply.add_argument("where", metavar="FILE", nargs=1, help="a transaction (.ubk)")
-    apply.add_argument("--live", action="store_true", help="in the running system; without it, at the next start")
-    _verb(own, "resume", "run the scripts that are left of a transaction", _resume)
-    _verb(own, "undo", "back to the packages before the transaction that is not confirmed yet", _undo)
-    restore = _verb(own, "restore", "bring back the packages that ran well, where this system lost them", _restore)
-    restore.add_argument("--restart", action="store_true", help="restart where that is needed")
+    for verb in (*cli.VERBS, *VERBS):
+        described = verb.description or verb.summary
+        added = own.add_parser(verb.name, help=verb.summary, description=described, epilog=_epilog(verb))
+        added.formatter_class = argparse.RawDescriptionHelpFormatter
+        added.add_argument("--json", action="store_true", help="say the result as JSON")
+        for option in verb.options:
+            _add(added, option)
+        added.set_defaults(run=lambda chosen, verb=verb: _run(verb, chosen), root=SYSTEM)
 
 
-def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, run: Run
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text, description=text)
-    parser.add_argument("--json", action="store_true", help="say the result as JSON")
-    parser.set_defaults(run=lambda chosen: _explained(run, chosen))
-    return parser
+def _epilog(verb: cli.Verb) -> str:
+    return "\n".join(["examples:", *(f"  {line}" for line in verb.examples)]) if verb.examples else ""
 
 
-def _explained(run: Run, chosen: argparse.Namespace) -> int:
+def _add(parser: argparse.ArgumentParser, option: cli.Option) -> None:
+    if option.flag:
+        parser.add_argument(option.name, help=option.help, action="store_true")
+    elif option.is_position:
+        parser.add_argument(option.name, help=option.help, metavar=option.metavar, nargs="*" if option.many else "?")
+    else:
+        parser.add_argument(option.name, help=option.help, metavar=option.metavar)
+
+
+def _run(verb: cli.Verb, chosen: argparse.Namespace) -> int:
     try:
+        if verb.name in _LOOKING:
+            return cli.run(verb, chosen, Device())
         with cli_update.Alone():
-            return run(chosen)
-    except PackageError as error:
-        return _fail(chosen, str(error), error.advice)
+            return cli.run(verb, chosen, Device())
     except (UpdateError, PayloadError, FetchError) as error:
         reason = error.reason if isinstance(error.reason, int) else CODES[error.reason]
-        return _fail(chosen, f"{label(reason)}: {error}", advice(reason))
+        print(f"unbrick: {label(reason)}: {error}", file=sys.stderr)
+        print(f"unbrick: what to do: {advice(reason)}", file=sys.stderr)
+        return cli.EXIT_ERROR
 
 
-def _fail(chosen: argparse.Namespace, text: str, step: str) -> int:
-    if chosen.json:
-        print(json.dumps({"outcome": "failed", "detail": text, "advice": step}))
-    print(f"unbrick: {text}\nunbrick: what to do: {step or 'see `unbrick log`'}", file=sys.stderr)
-    return ERROR
+class Device:
+    """The device as `packagemanager.cli` wants it: whom to believe, the journal, what runs scripts."""
+
+    def order(self, chosen: argparse.Namespace, tree: Tree, last_serial: int, stack: ExitStack) -> Order:
+        from recovery.package_source import open_transaction
+
+        workshop, ledger = cli_update.make_workshop(), cli_update.make_ledger()
+        source = open_transaction(chosen.transaction, workshop, ledger.look(), last_serial)
+        stack.callback(source.close)
+        packages = packages_of(tree)
+        if chosen.root == SYSTEM and hasattr(chosen, "offline"):
+            return packages.take(source)
+        return packages.look(source, last_serial)
+
+    def ledger(self, folder: str) -> Ledger | None:
+        from recovery.package_ledger import PackageLedger
+
+        return PackageLedger(cli_update.make_ledger()) if folder == SYSTEM else None
+
+    def run(self, folder: str) -> Run:
+        from packagemanager.scripts import runner
+
+        return runner(os.path.realpath(folder))
+
+    def report(self) -> Report:
+        return lambda _stage, _done, _total: None
+
+    def alive(self) -> None:
+        pass
 
 
-def _apply(chosen: argparse.Namespace) -> int:
-    from payload.sources import FileSource
-
-    source = FileSource(os.path.realpath(chosen.where[0]), chosen.where[0])
-    try:
-        outcome = _packages().apply(source, live=chosen.live)
-    finally:
-        source.close()
-    return _report(chosen, outcome)
-
-
-def _resume(chosen: argparse.Namespace) -> int:
-    resumed = _packages().manager().resume()
-    if resumed.found is None:
-        return _report(chosen, "nothing")
-    return _report(chosen, "on-trial" if resumed.now else "undone")
-
-
-def _undo(chosen: argparse.Namespace) -> int:
-    for path, reason in _packages().manager().undo():
-        print(f"unbrick: /{path} is not as it was: {reason}", file=sys.stderr)
-    return _report(chosen, "undone")
-
-
-def _restore(chosen: argparse.Namespace) -> int:
-    outcome = _packages().restore()
-    code = _report(chosen, outcome)
-    if code == RESTART_NEEDED and chosen.restart:
-        from recovery.cli import restart
-
-        return restart()
-    return code
-
-
-_OUTCOMES = {
-    "nothing": (NOTHING_TO_DO, "nothing to do"),
-    "waits-for-restart": (RESTART_NEEDED, "staged; restart to have them: unbrick reboot"),
-    "on-trial": (DONE, "the packages are there; unbrick mark-good confirms them"),
-    "done": (DONE, "the packages are there and confirmed"),
-    "undone": (DONE, "the packages before are back"),
-    "restart": (RESTART_NEEDED, "this start has a temporary system state: unbrick reboot"),
-    "staged": (RESTART_NEEDED, "the packages that ran well come back at the next start: unbrick reboot"),
-}
-
-
-def _report(chosen: argparse.Namespace, outcome: str) -> int:
-    code, text = _OUTCOMES[outcome]
-    if chosen.json:
-        print(json.dumps({"outcome": outcome, "restart-needed": code == RESTART_NEEDED, "detail": text}))
-    else:
-        print(f"unbrick: {text}")
-    return code
-
-
-def _packages() -> Packages:
+def packages_of(tree: Tree) -> Packages:
+    """The packages of the running system, whose root is ``tree``."""
     from packagemanager.root import Root
     from packagemanager.scripts import runner
     from packagemanager.store import Store
@@ -144,9 +126,48 @@ def _packages() -> Packages:
     return Packages(
         cli_update.make_workshop(),
         cli_update.make_ledger(),
-        Root("/"),
-        run=runner("/"),
+        tree,
+        run=runner(SYSTEM),
         base=Root(LOWER) if has_base else None,
         store=Store(STORE) if has_base else None,
         is_scratch=os.path.ismount(SCRATCH),
     )
+
+
+# What the journal makes possible.
+
+
+def _undo(chosen: argparse.Namespace, _place: cli.Place) -> int:
+    from packagemanager.root import Root
+
+    for path, reason in packages_of(Root(SYSTEM)).manager().undo():
+        print(f"unbrick: /{path} is not as it was: {reason}", file=sys.stderr)
+    return cli.report(chosen, "undone", cli.EXIT_DONE, "the packages before are back")
+
+
+def _restore(chosen: argparse.Namespace, _place: cli.Place) -> int:
+    from packagemanager.root import Root
+
+    outcome = packages_of(Root(SYSTEM)).restore()
+    code, text = _OUTCOMES[outcome]
+    cli.report(chosen, outcome, code, text)
+    if code != cli.EXIT_RESTART:
+        return code
+    tell_console(f"unbrick: packages: {text}")
+    if not chosen.restart:
+        return code
+    from recovery.cli import restart
+
+    return restart()
+
+
+_OUTCOMES = {
+    "nothing": (cli.EXIT_NOTHING, "nothing to do"),
+    "restart": (cli.EXIT_RESTART, "this start has a temporary system state: unbrick reboot"),
+    "staged": (cli.EXIT_RESTART, "the packages that ran well come back at the next start: unbrick reboot"),
+}
+_RESTART = cli.Option("--restart", "restart where that is needed", flag=True)
+VERBS = (
+    cli.Verb("undo", "back to the packages before the transaction that is not confirmed yet", _undo),
+    cli.Verb("restore", "bring back the packages that ran well, where this system lost them", _restore, (_RESTART,)),
+)

@@ -17,7 +17,7 @@ from tests.unit.transaction_samples import make_deb
 
 pytestmark = [pytest.mark.boot, pytest.mark.long, pytest.mark.requirement("M7")]
 
-APPLY = "tiny.unbrick=packages,apply,/data/t.ubk tiny.after=reboot"
+APPLY = "tiny.unbrick=packages,apply,--offline,/data/t.ubk tiny.after=reboot"
 LIVE = "tiny.unbrick=packages,apply,--live,/data/t.ubk tiny.after=reboot"
 RESTORE = "tiny.unbrick=packages,restore tiny.after=reboot"
 ENDED = "tiny-os: unbrick ended with"
@@ -54,7 +54,7 @@ def until(device: Device, append: str, *lines: str) -> str:
 def test_a_transaction_is_finished_before_the_next_start_of_the_os(device: Device, tmp_path: Path) -> None:
     offer(device, tmp_path, 7)
     staged = (f"{ENDED} 4", "E601 packages-finished: TRYING", f"version {NEW} up", "E100 confirmed")
-    until(device, APPLY, *staged, f"{ENDED} 1")
+    until(device, APPLY, *staged, f"{ENDED} 2")
     assert (device.record.packages_good, device.record.state) == (7, "CONFIRMED")
 
 
@@ -74,7 +74,7 @@ def test_a_live_transaction_that_does_not_start_again_is_undone(device: Device, 
 def test_packages_come_back_where_the_system_state_was_lost(device: Device, tmp_path: Path) -> None:
     offer(device, tmp_path, 7)
     device.disk.data.write("/user/photo", b"a person's data")
-    until(device, LIVE, f"{ENDED} 0", f"version {NEW} up", "E100 confirmed", f"{ENDED} 1")
+    until(device, LIVE, f"{ENDED} 0", f"version {NEW} up", "E100 confirmed", f"{ENDED} 2")
     device.break_os("panic")
     came_back = (
         "E104 attempts-exhausted: SUSPECT",

@@ -96,6 +96,11 @@ class World:
         shutil.copytree(self.image, self.root)
 
 
+def apply(world: World, transaction: BytesReader, live: bool) -> str:
+    packages = world.packages()
+    return packages.manager().apply(packages.take(transaction), live=live)
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
@@ -103,7 +108,7 @@ def world(tmp_path: Path) -> World:
 
 def test_a_transaction_is_staged_finished_by_recovery_and_kept(world: World) -> None:
     new = world.package("1.0")
-    assert world.packages().apply(world.transaction(new), live=False) == "waits-for-restart"
+    assert apply(world, world.transaction(new), live=False) == "waits-for-restart"
     assert (world.record.state, world.content()) == ("PACKAGES_PENDING", "")
     assert world.recover() == "packages_finished"
     assert (world.record.state, world.content()) == ("TRYING", "1.0")
@@ -115,7 +120,7 @@ def test_a_transaction_is_staged_finished_by_recovery_and_kept(world: World) -> 
 
 @pytest.mark.requirement("M20")
 def test_one_that_is_carried_out_live_is_undone_by_recovery(world: World) -> None:
-    assert world.packages().apply(world.transaction(world.package("1.0")), live=True) == "on-trial"
+    assert apply(world, world.transaction(world.package("1.0")), live=True) == "on-trial"
     assert (world.record.state, world.content()) == ("TRYING", "1.0")
     world.device.journal().persist(world.record.but(state="UNDOING_PACKAGES"))
     assert world.recover("undo") == "packages_undone"
@@ -123,42 +128,52 @@ def test_one_that_is_carried_out_live_is_undone_by_recovery(world: World) -> Non
 
 
 def test_an_old_one_is_not_taken_again(world: World) -> None:
-    for live in (True, False):
-        old = world.transaction(world.package("1.0"), serial=7)
-        if live:
-            world.packages().apply(old, live=True)
-            world.mark_good()
+    new = world.transaction(world.package("2.0"), serial=7)
+    apply(world, new, live=True)
+    world.mark_good()
+    assert apply(world, new, live=True) == "nothing"
     with pytest.raises(TransactionError, match="not newer than 7"):
-        world.packages().apply(old, live=True)
-    assert world.record.state == "CONFIRMED"
+        apply(world, world.transaction(world.package("1.0"), serial=6), live=True)
+    assert (world.record.state, world.content()) == ("CONFIRMED", "2.0")
+
+
+def test_one_that_was_undone_is_not_taken_again(world: World) -> None:
+    new = world.transaction(world.package("1.0"), serial=7)
+    apply(world, new, live=True)
+    world.packages().manager().undo()
+    assert (world.record.state, world.record.reason) == ("TRYING", CODES["packages-taken-back"])
+    world.mark_good()
+    with pytest.raises(TransactionError, match="not newer than 7"):
+        apply(world, new, live=True)
+    assert world.content() == ""
 
 
 def test_a_downgrade_is_a_transaction_like_any_other(world: World) -> None:
     old, new = world.package("1.0"), world.package("2.0")
     for serial, package in ((7, new), (8, old)):
         before = state(new) if serial == 8 else {}
-        world.packages().apply(world.transaction(package, states=[before], serial=serial), live=True)
+        apply(world, world.transaction(package, states=[before], serial=serial), live=True)
         world.mark_good()
     assert (world.content(), world.record.packages_good) == ("1.0", 8)
 
 
 def test_a_strangers_transaction_changes_nothing(world: World) -> None:
     with pytest.raises(PayloadError):
-        world.packages().apply(world.transaction(world.package("1.0"), key=OTHER_KEY), live=True)
+        apply(world, world.transaction(world.package("1.0"), key=OTHER_KEY), live=True)
     assert (world.record.state, world.record.packages_serial, world.content()) == ("CONFIRMED", 0, "")
     assert world.store.serials() == []
 
 
 def test_nothing_new_begins_while_packages_are_on_trial(world: World) -> None:
-    world.packages().apply(world.transaction(world.package("1.0")), live=True)
+    apply(world, world.transaction(world.package("1.0")), live=True)
     with pytest.raises(UpdateError):
-        world.packages().apply(world.transaction(world.package("2.0"), serial=8), live=True)
+        apply(world, world.transaction(world.package("2.0"), serial=8), live=True)
     assert world.content() == "1.0"
 
 
 def test_a_temporary_state_takes_no_packages(world: World) -> None:
     with pytest.raises(RefusedError, match="temporary"):
-        world.packages(is_scratch=True).apply(world.transaction(world.package("1.0")), live=True)
+        world.packages(is_scratch=True).take(world.transaction(world.package("1.0")))
 
 
 def taken(world: World, *serials: int) -> None:
@@ -166,7 +181,7 @@ def taken(world: World, *serials: int) -> None:
     before: Mapping[str, str] = {}
     for serial in serials:
         new = world.package(f"{serial}.0")
-        world.packages().apply(world.transaction(new, states=[before], serial=serial), live=True)
+        apply(world, world.transaction(new, states=[before], serial=serial), live=True)
         world.mark_good()
         before = state(new)
 
