@@ -42,9 +42,8 @@ exit codes: 0 done, 1 error, 2 nothing to do, 4 done, and a restart is needed
 """
 
 
-def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], text: str) -> None:
     """Add `packages` and its verbs to the device's parser."""
-    text = "the packages of the system that runs"
     parser = verbs.add_parser("packages", help=text, description=text, epilog=_EXAMPLES)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     own = parser.add_subparsers(required=True, metavar="VERB")
