@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from packagemanager.places import TRANSACTION as UNDER_WAY
+from qemu.pytest_plugin import MachineFactory
+from scripts.virtual.kit import Kit
 from tests.boot.device import CONFIRMED_SECONDS, Device, shown
 from tests.boot.package_root import found, mounted, pend, stage
 
@@ -76,6 +78,23 @@ def test_a_transaction_that_the_journal_does_not_know_is_found(device: Device, t
     console = device.boot()
     assert shown(console, "E604 packages-found: PACKAGES_PENDING", "E601 packages-finished", "version 1, with packages")
     assert found(device, tmp_path, *NEW) == NEW
+
+
+@pytest.mark.long
+@pytest.mark.fault("S1", "H2")
+def test_a_read_write_slot_is_finished_and_undone_in_itself(kit: Kit, machine: MachineFactory, tmp_path: Path) -> None:
+    bundle = kit.bundle(1, filesystem="ext4", kind="read-write")
+    device = Device(kit, kit.disk(tmp_path / "device.img", bundle), machine)
+    device.boot()
+    before = found(device, tmp_path, *NEW, BROKEN)
+    stage(device, tmp_path, {**NEW, BROKEN: b"reboot\n"})
+    pend(device)
+    console = device.boot()
+    assert shown(
+        console, "E601 packages-finished: TRYING", "version 1, with packages up", "E602 packages-undone: TRYING"
+    )
+    assert found(device, tmp_path, *NEW, BROKEN) == before
+    assert device.record.installed.kind == "read-write"
 
 
 @pytest.mark.long
