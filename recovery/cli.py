@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DONE, ERROR, NOTHING_TO_DO, RESTART_NEEDED = 0, 1, 2, 4
 _REBOOT_COMMANDS = (("/usr/bin/systemctl", "reboot"), ("/sbin/reboot",))
+_PACKAGES = "the packages of the system that runs"
 _EXAMPLES = """examples:
   unbrick status                     what the device is and why
   unbrick status --output-format=shell
@@ -34,6 +35,7 @@ _EXAMPLES = """examples:
   unbrick install os.ubk             install another version: newer or older, all the same
   unbrick install http://updates.example.org/os.ubk
   unbrick install --background --rate-limit 2M os.ubk
+  unbrick packages apply t.ubk       bring the device to the packages of a transaction
   unbrick rollback                   back to the other version that ran well
   unbrick check                      read and verify everything that is kept
   unbrick check http://updates.example.org/os.ubk
@@ -48,7 +50,7 @@ exit codes: 0 done, 1 error, 2 nothing to do, 4 done, and a restart is needed
 
 def main(arguments: list[str]) -> int:
     """``arguments`` are the process's, its name first."""
-    chosen = _parser().parse_args(arguments[1:])
+    chosen = _parser(arguments[1:2] == ["packages"]).parse_args(arguments[1:])
     try:
         return int(chosen.run(chosen))
     except (OSError, DiskMissingError, JournalError) as error:
@@ -57,7 +59,8 @@ def main(arguments: list[str]) -> int:
         return ERROR
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(with_packages: bool = True) -> argparse.ArgumentParser:
+    """The package manager is imported only where one of its verbs is asked for: `mark-good` runs at every start."""
     parser = argparse.ArgumentParser(
         prog="unbrick",
         description="What the recovery of this device knows, and what the OS has to tell it.",
@@ -67,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _verb(verbs, "status", "the state of the device, its reason, its image", _status, output=True)
     cli_update.add_verbs(verbs)
+    if with_packages:
+        from recovery import cli_packages
+
+        cli_packages.add_verbs(verbs, _PACKAGES)
+    else:
+        verbs.add_parser("packages", help=_PACKAGES)
     reboot = _verb(verbs, "reboot", "restart the device", _reboot)
     reboot.add_argument("--recovery", action="store_true", help="verify the slot before the next start of the OS")
     reboot.add_argument("--later", action="store_true", help="only note the request; restart when you like")
@@ -108,8 +117,11 @@ def _reboot(chosen: argparse.Namespace) -> int:
         finally:
             os.close(lock)
         print("unbrick: the slot is verified at the next start")
-    if chosen.later:
-        return DONE
+    return DONE if chosen.later else restart()
+
+
+def restart() -> int:
+    """Restart the device; the exit code of the command that was to do it."""
     for command in _REBOOT_COMMANDS:
         if os.access(command[0], os.X_OK):
             process = os.posix_spawn(command[0], command, dict(os.environ))

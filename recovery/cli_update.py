@@ -136,7 +136,7 @@ def _fail(chosen: argparse.Namespace, reason: int, text: str) -> int:
 
 def _install(chosen: argparse.Namespace) -> int:
     _check_where(chosen)
-    with _Alone():
+    with Alone():
         wanted = Asked(chosen.where, chosen.keep, chosen.again, chosen.one_way, chosen.rate_limit)
         asked.remember(SOURCE_FILE, wanted)
         return _update_from(chosen, wanted)
@@ -162,8 +162,8 @@ def _check_where(chosen: argparse.Namespace) -> None:
 
 def _update_from(chosen: argparse.Namespace, wanted: Asked) -> int:
     terminal = Terminal(sys.stderr)
-    workshop = _workshop(terminal)
-    record = _ledger().look()
+    workshop = make_workshop(terminal)
+    record = make_ledger().look()
     try:
         source = open_source(wanted.where, workshop, record)
         terminal.watch = source
@@ -182,14 +182,14 @@ def _update_from(chosen: argparse.Namespace, wanted: Asked) -> int:
 
 def _forget_unless_begun() -> None:
     """A bundle that was refused before anything was written is no interrupted installation."""
-    if _ledger().look().target.digest == NO_DIGEST:
+    if make_ledger().look().target.digest == NO_DIGEST:
         asked.forget(SOURCE_FILE)
 
 
 def _update(chosen: argparse.Namespace, workshop: Workshop, source: Reader, wanted: Asked) -> int:
     if chosen.background:
         os.nice(NICE)
-    ledger = _ledger()
+    ledger = make_ledger()
     paced = PacedReader(source, wanted.rate_limit)
     outcome = update.update(workshop, ledger, paced, wanted.again, wanted.one_way, wanted.keep)
     record = ledger.look()
@@ -225,8 +225,8 @@ def _tell_unused(name: str, error: Exception) -> None:
 
 
 def _resume(chosen: argparse.Namespace) -> int:
-    with _Alone():
-        record, workshop = _ledger().look(), _workshop()
+    with Alone():
+        record, workshop = make_ledger().look(), make_workshop()
         wanted = asked.recall(SOURCE_FILE)
         if update.waits_for_restart(record):
             text = "nothing is left to do but a restart: unbrick reboot"
@@ -245,7 +245,7 @@ def _resume(chosen: argparse.Namespace) -> int:
 
 def _commit(chosen: argparse.Namespace) -> int:
     try:
-        record = update.commit(_workshop(), _ledger(), packages_on_trial=packages_phase("/") == ON_TRIAL)
+        record = update.commit(make_workshop(), make_ledger(), packages_on_trial=packages_phase("/") == ON_TRIAL)
     except update.NotPossibleError as error:
         print(f"unbrick: nothing to confirm: {error}", file=sys.stderr)
         return NOTHING_TO_DO
@@ -274,8 +274,8 @@ def _commit_packages() -> None:
 def _refresh(wanted: Asked) -> None:
     """Keep the bundle of what was just confirmed, if it came from a file that is still there."""
     try:
-        with _Alone():
-            workshop, record = _workshop(), _ledger().look()
+        with Alone():
+            workshop, record = make_workshop(), make_ledger().look()
             source = open_source(wanted.where, workshop, record)
             try:
                 update.refresh(workshop, record, source)
@@ -288,8 +288,8 @@ def _refresh(wanted: Asked) -> None:
 
 
 def _rollback(chosen: argparse.Namespace) -> int:
-    with _Alone():
-        record = update.rollback(_workshop(), _ledger())
+    with Alone():
+        record = update.rollback(make_workshop(), make_ledger())
     image = record.target if record.state == "STAGED" else record.installed
     line = f"{label(record.reason)}: version {image.version}; restart to run it: unbrick reboot"
     return _report(chosen, RESTART_NEEDED, "rolled-back", image.version, line)
@@ -297,7 +297,7 @@ def _rollback(chosen: argparse.Namespace) -> int:
 
 def _check(chosen: argparse.Namespace) -> int:
     _check_where(chosen)
-    workshop, record = _workshop(), _ledger().look()
+    workshop, record = make_workshop(), make_ledger().look()
     if chosen.where:
         return _check_bundle(chosen, workshop, record)
     found = update.findings(workshop, record)
@@ -350,7 +350,7 @@ def _report(
     return code
 
 
-class _Alone:
+class Alone:
     """The update lock. Raises ``UpdateError`` where another installation is at work."""
 
     def __enter__(self) -> None:
@@ -363,14 +363,14 @@ class _Alone:
         os.close(self._lock)
 
 
-def _workshop(terminal: Terminal | None = None) -> Workshop:
+def make_workshop(terminal: Terminal | None = None) -> Workshop:
     def refuse(_record: Record) -> None:
         raise AssertionError("only recovery persists intents this way")
 
     return Workshop(CONFIG, _disk(), lambda: None, refuse, show=terminal or Terminal(sys.stderr))
 
 
-def _ledger() -> update.Ledger:
+def make_ledger() -> update.Ledger:
     return update.Ledger(CONFIG, _disk())
 
 

@@ -19,21 +19,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from payload.install import Believe
+
     Tell = Callable[[str, Exception], None]
 
 
-def find(workshop: Workshop, urls: Sequence[str], tell: Tell) -> Candidate:
+def find(workshop: Workshop, urls: Sequence[str], tell: Tell, believe: Believe | None = None) -> Candidate:
     """The newest bundle at ``urls`` that this device may install; mirrors that have the same one are one source.
 
     Fetches headers alone, each once. ``tell`` hears of every URL that is not used, and why, where another one is.
-    The workshop has recalled the record. The caller closes the source.
+    ``believe`` takes something else than an OS's image. The workshop has recalled the record. The caller closes
+    the source.
 
     Raises:
         FetchError: no server answers.
         PayloadError: none of the bundles may be installed.
     """
     found, unreachable = fetch.open_sources(urls, _clients(workshop))
-    taken, refused = workshop.downloadable(found)
+    taken, refused = workshop.downloadable(found, believe)
     failures: list[tuple[str, Exception]] = [*((source.name, error) for source, error in refused), *unreachable]
     taken.sort(key=lambda candidate: -candidate.manifest.version)
     unused = [*[source for source, _error in refused], *[candidate.source for candidate in taken[1:]]]

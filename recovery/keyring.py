@@ -63,6 +63,17 @@ class Keyring:
         """
         return self._verify(header, kernel_release, network=network)
 
+    def packages(self, header: Header, last_serial: int, *, network: bool = False) -> Manifest:
+        """The manifest of a transaction of packages that this device takes now. ``last_serial``: the last one's.
+
+        Raises ``PayloadError``, and ``TransactionError`` where it is no transaction or not newer.
+        """
+        from packagemanager.transaction import believe
+
+        self.trusted = trust.follow(header, self.trusted)
+        manifest, self.trusted = believe(header, self.trusted, self._compatible, last_serial, network=network)
+        return manifest
+
     def _verify(
         self, header: Header, kernel_release: str | None, *, network: bool = False, any_version: bool = False
     ) -> Manifest:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from payload.bundle import Header, Reader
     from payload.fetch import HttpSource
     from payload.frames import Progress as Show
+    from payload.install import Believe
     from payload.manifest import Manifest
     from payload.seeded import Reuse
     from recovery.device_journal import Opener
@@ -187,18 +188,22 @@ class Workshop:
         return self._chosen(record, taken, refused)
 
     def downloadable(
-        self, offered: Sequence[HttpSource]
+        self, offered: Sequence[HttpSource], believe: Believe | None = None
     ) -> tuple[list[sources.Candidate], list[tuple[sources.Source, PayloadError]]]:
-        """What may be installed of what servers offer, whatever its version; and the others, with why."""
+        """What may be installed of what servers offer, whatever its version; and the others, with why.
+
+        ``believe`` takes something else than an OS's image.
+        """
+        believe = believe or self._downloadable
         taken: list[sources.Candidate] = []
         refused: list[tuple[sources.Source, PayloadError]] = []
         for source in offered:
-            found, failed = sources.candidates([source], self._downloadable)
+            found, failed = sources.candidates([source], believe)
             while failed and _was_changed_on_its_way(source, failed[0][1]):
-                found, failed = sources.candidates([source], self._downloadable)
+                found, failed = sources.candidates([source], believe)
             taken += found
             refused += failed
-        taken, revoked = sources.believed_still(taken, self._downloadable)
+        taken, revoked = sources.believed_still(taken, believe)
         return taken, [*refused, *revoked]
 
     def _chosen(

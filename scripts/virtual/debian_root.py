@@ -23,6 +23,11 @@ HOST_NAME = "unbrick-virtual"
 INIT = "/sbin/init"
 CHECK = "etc/systemd/system/systemd-boot-check-no-failures.service"
 BOOT_SECONDS_MAX = 90
+ENABLED = (
+    ("multi-user.target.wants", "unbrick-mark-good.service"),
+    ("boot-complete.target.requires", "unbrick-packages.service"),
+    ("multi-user.target.wants", "unbrick-packages-restore.service"),
+)
 CHANGED_BYTES = 1 << 20
 
 # `usr-is-merged` stands in for `usrmerge`, which would bring all of Perl.
@@ -158,8 +163,8 @@ def _add_unbrick(layer: Layer, binary: Path | None) -> None:
     for path in sorted(SHIPPED.rglob("*")):
         if path.is_file():
             layer.file(f"usr/lib/systemd/{path.relative_to(SHIPPED)}", path.read_bytes())
-    wants = "etc/systemd/system/multi-user.target.wants/unbrick-mark-good.service"
-    layer.symlink(wants, "/usr/lib/systemd/system/unbrick-mark-good.service")
+    for target, unit in ENABLED:
+        layer.symlink(f"etc/systemd/system/{target}/{unit}", f"/usr/lib/systemd/system/{unit}")
     # This device's idea of a complete boot: no unit failed. It starts again by itself when one did, and when
     # nothing happens for too long; the attempt has been counted.
     layer.file(f"{CHECK}.d/virtual.conf", "[Unit]\nFailureAction=reboot\n")

@@ -15,7 +15,9 @@ from scripts.virtual.layer import Layer
 
 SOURCE = Path(__file__).with_name("tiny_init.c")
 INIT = "/sbin/init"
-FOLDERS = ("data", "dev", "etc", "proc", "run", "sbin", "sys", "tmp", "usr", "usr/lib", "usr/lib/unbrick")
+FOLDERS = ("data", "dev", "etc", "proc", "run", "sbin", "sys", "tmp", "usr", "usr/lib", "usr/lib/unbrick", "var",
+    "var/lib", "var/lib/dpkg",
+)  # fmt: skip
 COMPILE = ("gcc", "-std=c11", "-D_GNU_SOURCE", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s")
 
 
@@ -54,6 +56,7 @@ def layer_of(recipe: OsRecipe, init: Path, after_good: str, watchdog: str) -> La
         layer.directory(folder)
     layer.file("sbin/init", init.read_bytes(), 0o755)
     layer.file("etc/version", f"{recipe.version}\n")
+    layer.file("var/lib/dpkg/status", "")  # a system of packages that has none yet
     if recipe.unbrick_binary is not None:
         layer.file("usr/lib/unbrick/unbrick", recipe.unbrick_binary.read_bytes(), 0o755)
     for name, word in (("misbehave", recipe.misbehave), ("after-good", after_good), ("watchdog", watchdog)):

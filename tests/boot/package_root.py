@@ -24,24 +24,36 @@ PLAN = dict[str, bytes | None]
 
 @contextmanager
 def mounted(device: Device, folder: Path) -> Iterator[Path]:
-    """The primary slot below the system state of its image, at a folder below ``folder``."""
+    """The primary slot below the system state of its image, or a read-write one itself; below ``folder``."""
     record = device.record
+    if record.installed.kind == "read-write":
+        with _looped(device, "slot", folder / "root"):
+            yield folder / "root"
+        return
     places = {name: folder / name for name in ("lower", "data", "root")}
-    for place in places.values():
-        place.mkdir(parents=True, exist_ok=True)
     state = places["data"] / "system" / f"{record.installed.digest[:16].hex()}-{record.upper_generation}"
     with ExitStack() as undo:
-        for name, region, options in (("lower", "slot", "ro,"), ("data", "data", "")):
-            extent = device.disk.layout[region]
-            loop = f"{options}loop,offset={extent.offset},sizelimit={extent.size}"
-            run(["mount", "-o", loop, device.disk.path, places[name]], hint=HINT)
-            undo.callback(run, ["umount", places[name]], hint=HINT)
-        for name in ("upper", "work"):
-            (state / name).mkdir(parents=True, exist_ok=True)
+        undo.enter_context(_looped(device, "slot", places["lower"], "ro,"))
+        undo.enter_context(_looped(device, "data", places["data"]))
+        for made in (state / "upper", state / "work", places["root"]):
+            made.mkdir(parents=True, exist_ok=True)
         layers = f"lowerdir={places['lower']},upperdir={state}/upper,workdir={state}/work"
         run(["mount", "-t", "overlay", "-o", layers, "unbrick", places["root"]], hint=HINT)
         undo.callback(run, ["umount", places["root"]], hint=HINT)
         yield places["root"]
+
+
+@contextmanager
+def _looped(device: Device, region: str, place: Path, options: str = "") -> Iterator[None]:
+    """A region of the disk, mounted at ``place``."""
+    place.mkdir(parents=True, exist_ok=True)
+    extent = device.disk.layout[region]
+    loop = f"{options}loop,offset={extent.offset},sizelimit={extent.size}"
+    run(["mount", "-o", loop, device.disk.path, place], hint=HINT)
+    try:
+        yield
+    finally:
+        run(["umount", place], hint=HINT)
 
 
 def stage(

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from packagemanager.places import TRANSACTION as UNDER_WAY
-from tests.boot.device import Device, shown
+from qemu.pytest_plugin import MachineFactory
+from scripts.virtual.kit import Kit
+from tests.boot.device import CONFIRMED_SECONDS, Device, shown
 from tests.boot.package_root import found, mounted, pend, stage
 
 pytestmark = [pytest.mark.boot, pytest.mark.requirement("M7", "M20")]
@@ -55,7 +57,9 @@ def test_packages_that_do_not_boot_are_undone_by_themselves(device: Device, tmp_
 def test_a_staged_transaction_is_finished_tried_and_kept(device: Device, tmp_path: Path) -> None:
     stage(device, tmp_path, NEW, serial=7)
     pend(device, serial=7)
-    console = device.boot()
+    guest = device.power_on("tiny.after=poweroff")
+    guest.wait_exit(CONFIRMED_SECONDS)
+    console = guest.console.path.read_text(errors="replace")
     assert shown(console, "E601 packages-finished: TRYING", "tiny-os: version 1, with packages up", "E100 confirmed")
     assert found(device, tmp_path, *NEW) == NEW
     assert not left_over(device, tmp_path)
@@ -74,6 +78,23 @@ def test_a_transaction_that_the_journal_does_not_know_is_found(device: Device, t
     console = device.boot()
     assert shown(console, "E604 packages-found: PACKAGES_PENDING", "E601 packages-finished", "version 1, with packages")
     assert found(device, tmp_path, *NEW) == NEW
+
+
+@pytest.mark.long
+@pytest.mark.fault("S1", "H2")
+def test_a_read_write_slot_is_finished_and_undone_in_itself(kit: Kit, machine: MachineFactory, tmp_path: Path) -> None:
+    bundle = kit.bundle(1, filesystem="ext4", kind="read-write")
+    device = Device(kit, kit.disk(tmp_path / "device.img", bundle), machine)
+    device.boot()
+    before = found(device, tmp_path, *NEW, BROKEN)
+    stage(device, tmp_path, {**NEW, BROKEN: b"reboot\n"})
+    pend(device)
+    console = device.boot()
+    assert shown(
+        console, "E601 packages-finished: TRYING", "version 1, with packages up", "E602 packages-undone: TRYING"
+    )
+    assert found(device, tmp_path, *NEW, BROKEN) == before
+    assert device.record.installed.kind == "read-write"
 
 
 @pytest.mark.long

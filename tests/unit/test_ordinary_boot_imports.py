@@ -88,3 +88,12 @@ def _imports(function: ast.FunctionDef) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def test_a_command_of_every_start_does_not_import_the_package_manager() -> None:
+    program = PROGRAM.replace("import recovery.main", "import recovery.cli; recovery.cli._parser(False)")
+    program = program.replace('sys.modules["_unbrick"] =', "_not_needed =")
+    command = [sys.executable, "-I", "-c", program, str(ROOT)]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=60)
+    found = {name for name in done.stdout.decode().split() if name.startswith("packagemanager")}
+    assert found <= {"packagemanager", "packagemanager.errors"}

@@ -1,0 +1,172 @@
+"""The verb `packages` of the device's command: the package manager's own verbs, and those that need the journal.
+
+Thin: the work is `packagemanager.cli` and `recovery.package_update`. Nothing that changes packages runs beside an
+installation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from packagemanager import cli
+from payload.errors import FetchError, PayloadError
+from recovery import cli_update
+from recovery.console import tell_console
+from recovery.update import UpdateError
+from statemachine.reasons import CODES, advice, label
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from packagemanager.order import Order
+    from packagemanager.scripts import Run
+    from packagemanager.transact import Ledger, Report
+    from packagemanager.tree import Tree
+    from recovery.package_update import Packages
+
+SYSTEM = "/"
+DATA, LOWER, SCRATCH = "/run/unbrick/data", "/run/unbrick/lower", "/run/unbrick/scratch"
+STORE = f"{DATA}/packages"
+_LOOKING = ("status", "plan", "verify")
+_EXAMPLES = """examples:
+  unbrick packages status --json               all that a master has to know of this device
+  unbrick packages plan /data/t.ubk            what would change, step by step
+  unbrick packages apply /data/t.ubk           bring the device to the transaction's packages
+  unbrick packages undo                        back to the packages before, while they are not confirmed
+  unbrick mark-good                            the OS runs well with them: confirm them
+
+exit codes: 0 done, 1 error, 2 nothing to do, 4 done, and a restart is needed
+"""
+
+
+def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], text: str) -> None:
+    """Add `packages` and its verbs to the device's parser."""
+    parser = verbs.add_parser("packages", help=text, description=text, epilog=_EXAMPLES)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    own = parser.add_subparsers(required=True, metavar="VERB")
+    for verb in (*cli.VERBS, *VERBS):
+        described = verb.description or verb.summary
+        added = own.add_parser(verb.name, help=verb.summary, description=described, epilog=_epilog(verb))
+        added.formatter_class = argparse.RawDescriptionHelpFormatter
+        added.add_argument("--json", action="store_true", help="say the result as JSON")
+        for option in verb.options:
+            _add(added, option)
+        added.set_defaults(run=lambda chosen, verb=verb: _run(verb, chosen), root=SYSTEM)
+
+
+def _epilog(verb: cli.Verb) -> str:
+    return "\n".join(["examples:", *(f"  {line}" for line in verb.examples)]) if verb.examples else ""
+
+
+def _add(parser: argparse.ArgumentParser, option: cli.Option) -> None:
+    if option.flag:
+        parser.add_argument(option.name, help=option.help, action="store_true")
+    elif option.is_position:
+        parser.add_argument(option.name, help=option.help, metavar=option.metavar, nargs="*" if option.many else "?")
+    else:
+        parser.add_argument(option.name, help=option.help, metavar=option.metavar)
+
+
+def _run(verb: cli.Verb, chosen: argparse.Namespace) -> int:
+    try:
+        if verb.name in _LOOKING:
+            return cli.run(verb, chosen, Device())
+        with cli_update.Alone():
+            return cli.run(verb, chosen, Device())
+    except (UpdateError, PayloadError, FetchError) as error:
+        reason = error.reason if isinstance(error.reason, int) else CODES[error.reason]
+        print(f"unbrick: {label(reason)}: {error}", file=sys.stderr)
+        print(f"unbrick: what to do: {advice(reason)}", file=sys.stderr)
+        return cli.EXIT_ERROR
+
+
+class Device:
+    """The device as `packagemanager.cli` wants it: whom to believe, the journal, what runs scripts."""
+
+    def order(self, chosen: argparse.Namespace, tree: Tree, last_serial: int, stack: ExitStack) -> Order:
+        from recovery.package_source import open_transaction
+
+        workshop, ledger = cli_update.make_workshop(), cli_update.make_ledger()
+        source = open_transaction(chosen.transaction, workshop, ledger.look(), last_serial)
+        stack.callback(source.close)
+        packages = packages_of(tree)
+        if chosen.root == SYSTEM and hasattr(chosen, "offline"):
+            return packages.take(source)
+        return packages.look(source, last_serial)
+
+    def ledger(self, folder: str) -> Ledger | None:
+        from recovery.package_ledger import PackageLedger
+
+        return PackageLedger(cli_update.make_ledger()) if folder == SYSTEM else None
+
+    def run(self, folder: str) -> Run:
+        from packagemanager.scripts import runner
+
+        return runner(os.path.realpath(folder))
+
+    def report(self) -> Report:
+        return lambda _stage, _done, _total: None
+
+    def alive(self) -> None:
+        pass
+
+
+def packages_of(tree: Tree) -> Packages:
+    """The packages of the running system, whose root is ``tree``."""
+    from packagemanager.root import Root
+    from packagemanager.scripts import runner
+    from packagemanager.store import Store
+    from recovery.package_update import Packages
+
+    has_base = os.path.ismount(LOWER) and os.path.ismount(DATA)
+    return Packages(
+        cli_update.make_workshop(),
+        cli_update.make_ledger(),
+        tree,
+        run=runner(SYSTEM),
+        base=Root(LOWER) if has_base else None,
+        store=Store(STORE) if has_base else None,
+        is_scratch=os.path.ismount(SCRATCH),
+    )
+
+
+# What the journal makes possible.
+
+
+def _undo(chosen: argparse.Namespace, _place: cli.Place) -> int:
+    from packagemanager.root import Root
+
+    for path, reason in packages_of(Root(SYSTEM)).manager().undo():
+        print(f"unbrick: /{path} is not as it was: {reason}", file=sys.stderr)
+    return cli.report(chosen, "undone", cli.EXIT_DONE, "the packages before are back")
+
+
+def _restore(chosen: argparse.Namespace, _place: cli.Place) -> int:
+    from packagemanager.root import Root
+
+    outcome = packages_of(Root(SYSTEM)).restore()
+    code, text = _OUTCOMES[outcome]
+    cli.report(chosen, outcome, code, text)
+    if code != cli.EXIT_RESTART:
+        return code
+    tell_console(f"unbrick: packages: {text}")
+    if not chosen.restart:
+        return code
+    from recovery.cli import restart
+
+    return restart()
+
+
+_OUTCOMES = {
+    "nothing": (cli.EXIT_NOTHING, "nothing to do"),
+    "restart": (cli.EXIT_RESTART, "this start has a temporary system state: unbrick reboot"),
+    "staged": (cli.EXIT_RESTART, "the packages that ran well come back at the next start: unbrick reboot"),
+}
+_RESTART = cli.Option("--restart", "restart where that is needed", flag=True)
+VERBS = (
+    cli.Verb("undo", "back to the packages before the transaction that is not confirmed yet", _undo),
+    cli.Verb("restore", "bring back the packages that ran well, where this system lost them", _restore, (_RESTART,)),
+)

@@ -1,0 +1,164 @@
+"""Packages while the OS runs: whom to believe, what to keep for later, whom to tell. The work is the package manager's.
+
+Every function can be killed anywhere and called again; recovery goes on where it has to. Parses no command line.
+"""
+
+from __future__ import annotations
+
+from packagemanager.database import Database
+from packagemanager.errors import PackageError, RefusedError
+from packagemanager.order import order_of
+from packagemanager.store import way_back
+from packagemanager.transact import Manager
+from packagemanager.transaction import Transaction
+from payload.bundle import is_far, read_header
+from payload.errors import PayloadError
+from payload.manifest import decode
+from payload.place import bundle_bytes
+from payload.sources import FileSource
+from recovery import update
+from recovery.package_ledger import PackageLedger
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packagemanager.order import Order
+    from packagemanager.scripts import Run
+    from packagemanager.store import Store
+    from packagemanager.tree import Tree
+    from payload.bundle import Header, Reader
+    from payload.manifest import Manifest
+    from recovery.update import Ledger
+    from recovery.workshop import Workshop
+    from statemachine.record import Record
+
+NOTHING, RESTART, STAGED = "nothing", "restart", "staged"
+
+
+class Packages:
+    """The packages of the root that runs, ``tree``.
+
+    ``base`` is the image below it, and ``store`` keeps the transactions that lead on from there; None: there is no such
+    place, or the root is no image with a state above it. ``is_scratch``: the root is a temporary one.
+    """
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        ledger: Ledger,
+        tree: Tree,
+        *,
+        run: Run | None = None,
+        base: Tree | None = None,
+        store: Store | None = None,
+        is_scratch: bool = False,
+    ) -> None:
+        self._workshop = workshop
+        self._ledger = ledger
+        self._tree = tree
+        self._run = run
+        self._base = base
+        self._store = store
+        self._is_scratch = is_scratch
+
+    def manager(self, again: bool = False) -> Manager:
+        return Manager(self._tree, run=self._run, ledger=PackageLedger(self._ledger, again), alive=self._workshop.alive)
+
+    def look(self, source: Reader, last_serial: int) -> Order:
+        """The transaction in ``source``, believed and newer. Raises ``PackageError``, ``PayloadError``."""
+        record = self._recall()
+        transaction = self._believed(source, read_header(source), last_serial)
+        update.keep_trust(self._workshop, self._ledger, record)
+        return order_of(transaction, self._tree)
+
+    def take(self, source: Reader) -> Order:
+        """The same for one that this device takes now; it is kept where it may be needed again.
+
+        The one that is in the root may be named again. One that was undone is not taken a second time.
+
+        Raises:
+            PackageError, PayloadError, UpdateError: it is refused; nothing that runs was changed.
+        """
+        if self._is_scratch:
+            raise RefusedError("this start has a temporary system state, which is gone with it", "Restart the device.")
+        last = PackageLedger(self._ledger).check()
+        record = self._recall()
+        header = read_header(source)
+        is_here = decode(header.manifest_bytes).version == self.manager().wanted().serial == last
+        transaction = self._believed(source, header, last - is_here)
+        update.keep_trust(self._workshop, self._ledger, record)
+        self._keep(record, transaction.manifest, header, source)
+        return order_of(transaction, self._tree)
+
+    def _believed(self, source: Reader, header: Header, last_serial: int) -> Transaction:
+        manifest = self._workshop.keyring.packages(header, last_serial, network=is_far(source))
+        return Transaction(source, header, manifest)
+
+    def restore(self) -> str:
+        """Have the next start bring back the set that ran well, where this root does not have it.
+
+        `RESTART`: this root is a temporary one; `STAGED`: recovery does it at the next start; `NOTHING`: all is there,
+        or there is no such set.
+
+        Raises:
+            PackageError: it cannot be brought back with what is kept here.
+        """
+        record = self._recall()
+        if record.state != "CONFIRMED" or record.packages_good == 0:
+            return NOTHING
+        if self._is_scratch:
+            return RESTART
+        if self.manager().wanted().serial == record.packages_good:
+            return NOTHING
+        kept = self._kept()
+        way = way_back(list(kept), record.packages_good, lambda serial: _can_start(kept[serial], self._tree))
+        if not way:
+            raise RefusedError(
+                f"the set of transaction {record.packages_good} is not here, and what is kept does not lead to it",
+                "Ask the master for a full transaction: `unbrick packages status --json` has what it needs to know.",
+            )
+        self.manager(again=True).apply(order_of(kept[way[0]], self._tree), live=False)
+        return STAGED
+
+    def _keep(self, record: Record, manifest: Manifest, header: Header, source: Reader) -> None:
+        """Keep a transaction, beside those that lead to the set before it; the others make room for it."""
+        if self._store is None or self._base is None:
+            return
+        kept, base = self._kept(), self._base
+        way = way_back(list(kept), record.packages_good, lambda one: _can_start(kept[one], base))
+        try:
+            self._store.forget_all_but(way or list(kept))
+            self._store.keep(manifest.version, source, bundle_bytes(header, manifest))
+        except OSError as error:
+            detail = f"the transaction cannot be kept on the data partition: {error.strerror or error}; nothing changed"
+            raise RefusedError(detail, "Free some space there.") from error
+
+    def _kept(self) -> dict[int, Transaction]:
+        """The transactions in the store that are believed and read."""
+        found: dict[int, Transaction] = {}
+        if self._store is None:
+            return found
+        for serial in self._store.serials():
+            try:
+                source = FileSource(self._store.path(serial), f"transaction {serial}")
+                header = read_header(source)
+                manifest = self._workshop.believe(header)
+                if manifest.is_transaction and manifest.version == serial:
+                    found[serial] = Transaction(source, header, manifest)
+            except (OSError, PayloadError, PackageError):
+                continue
+        return found
+
+    def _recall(self) -> Record:
+        record = self._ledger.look()
+        self._workshop.recall(record)
+        return record
+
+
+def _can_start(transaction: Transaction, tree: Tree) -> bool:
+    """Whether it can be applied to the packages of ``tree``."""
+    installed = {package.key: package.version for package in Database(tree).present()}
+    try:
+        transaction.sources(installed, tree)
+    except PackageError:
+        return False
+    return True

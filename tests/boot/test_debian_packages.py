@@ -1,0 +1,85 @@
+"""A real Debian takes a libc that installs well and does not start, and comes back by itself."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from qemu.pytest_plugin import MachineFactory
+from scripts.virtual import debian_root
+from scripts.virtual.kit import CACHE, Kit, make_kit
+from scripts.virtual.layer import Layer
+from tests.boot.debian_packages import BROKEN, Base
+from tests.boot.device import Device
+from tests.boot.package_root import found
+
+pytestmark = [pytest.mark.boot, pytest.mark.long, pytest.mark.requirement("M5", "M7", "M11", "M12", "M20")]
+
+FOLDER = Path(__file__).parents[2] / "build" / "boot-tests" / "debian"
+SECONDS = 400.0
+LIBC = f"usr/{BROKEN}"
+STATUS = "var/lib/dpkg/status"
+APPLY = """[Unit]
+Description=Take a transaction, as somebody would from afar
+After=unbrick-mark-good.service unbrick-packages-restore.service
+ConditionPathExists=/data/t.ubk
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'unbrick packages apply {options} /data/t.ubk >/dev/console 2>&1; code=$$?; \\
+  echo "apply ended with $$code" >/dev/console; sync; [ $$code != {restart} ] || unbrick reboot'
+"""
+
+
+@pytest.fixture(scope="module")
+def kit() -> Kit:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:  # tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return make_kit(FOLDER, "debian", say=lambda _text: None)
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return Base(debian_root.build_base(CACHE))
+
+
+def taking(options: str = "", restart: int = 4) -> Layer:
+    """What makes the OS take the transaction in its user data, and restart where the command ends with ``restart``."""
+    layer = Layer()
+    layer.file("etc/systemd/system/take.service", APPLY.format(options=options, restart=restart))
+    layer.file("etc/systemd/system/multi-user.target.d/take.conf", "[Unit]\nWants=take.service\n")
+    return layer
+
+
+@pytest.mark.fault("H2", "S1")
+@pytest.mark.parametrize(("options", "restart"), [("", 4), ("--live", 0)], ids=["at the next start", "live"])
+def test_a_libc_that_does_not_start_is_undone(
+    kit: Kit, base: Base, machine: MachineFactory, tmp_path: Path, options: str, restart: int
+) -> None:
+    device = Device(kit, kit.disk(tmp_path / "device.img", kit.bundle(1)), machine)
+    base.transaction(base.broken_libc(tmp_path), 7, kit.device.compatible, kit.folder / "signing.key", tmp_path / "t")
+    device.disk.data.write("/user/t.ubk", (tmp_path / "t").read_bytes())
+    installed = device.record.installed.digest[:16].hex()
+    for path, content, mode in taking(options, restart).files():
+        device.disk.data.write(f"/system/{installed}-0/upper/{path}", content, mode)
+    before = found(device, tmp_path / "look", LIBC, STATUS)
+    guest = device.power_on()
+    lines = [
+        "E100 confirmed: version 1",
+        f"apply ended with {restart}",
+        *(["E601 packages-finished: TRYING"] if restart else []),
+        "TRYING: handing over to version 1, attempt 3 of 3",
+        "E104 attempts-exhausted: UNDOING_PACKAGES",
+        "E602 packages-undone: TRYING",
+        "E100 confirmed: version 1",
+        "transaction 7 is not newer than 7",
+    ]
+    for line in lines:
+        guest.expect(line, SECONDS)
+    guest.close()
+    assert found(device, tmp_path / "look", LIBC, STATUS) == before
+    record = device.record
+    assert (record.state, record.packages_serial, record.packages_good) == ("CONFIRMED", 7, 0)
+    assert (record.upper_generation, record.frames_written) == (0, 0), "neither the image nor the state was suspected"

@@ -1,0 +1,223 @@
+"""Packages of a running OS: a folder is its root, the journal lies on a simulated disk, the transactions are signed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packagemanager.errors import PackageError, RefusedError, TransactionError
+from packagemanager.master.package import Package
+from packagemanager.root import Root
+from packagemanager.store import Store
+from payload.errors import PayloadError
+from recovery import packages, update
+from recovery.package_commit import settle
+from recovery.package_phase import ON_TRIAL, packages_phase
+from recovery.package_update import NOTHING, RESTART, STAGED, Packages
+from recovery.update import UpdateError
+from statemachine.reasons import CODES
+from statemachine.record import Record
+from statemachine.step import step
+from tests.simulator.devices import ATTEMPTS, Device, Kind, Version, factory
+from tests.unit.payload_samples import OTHER_KEY, BytesReader
+from tests.unit.transaction_samples import Master, state
+
+pytestmark = pytest.mark.requirement("M4", "M7")
+VERSION = "etc/version"
+
+
+class OpenRoot:
+    def __init__(self, folder: Path) -> None:
+        self.tree = Root(str(folder))
+
+    def close(self) -> None:
+        self.tree.close()
+
+
+class World:
+    """``image`` is what an immutable slot holds, ``root`` the system state over it, played by a copy."""
+
+    def __init__(self, folder: Path) -> None:
+        self.image, self.root = folder / "image", folder / "root"
+        (self.image / "var/lib/dpkg").mkdir(parents=True)
+        (self.image / "var/lib/dpkg/status").touch()
+        (self.image / "etc").mkdir()
+        shutil.copytree(self.image, self.root)
+        self.device: Device = factory(Kind((Version(folder, 1, 1),), slots=1, places=1), installed=1)
+        self.master = Master(folder / "master")
+        self.store = Store(str(folder / "data"))
+
+    @property
+    def record(self) -> Record:
+        return self.device.journal(look_only=True).record
+
+    def packages(self, is_scratch: bool = False) -> Packages:
+        return Packages(
+            self.device.workshop(),
+            self.device.ledger(),
+            Root(str(self.root)),
+            base=Root(str(self.image)),
+            store=self.store,
+            is_scratch=is_scratch,
+        )
+
+    def package(self, version: str, name: str = "sample") -> Package:
+        return self.master.add(name, version, {f"etc/{name}": version.encode()})
+
+    def transaction(
+        self, *wanted: Package, states: Sequence[Mapping[str, str]] = ({},), serial: int = 7, **more: Any
+    ) -> BytesReader:
+        return BytesReader(self.master.transaction(wanted, states, serial=serial, **more))
+
+    def recover(self, work: str = "finish") -> str:
+        """What recovery does before the OS runs; the event."""
+        journal = self.device.journal()
+        workshop = self.device.workshop()
+        workshop._root = lambda _record: OpenRoot(self.root)
+        event, reason, fields = getattr(packages, work)(workshop, journal.record)
+        journal.persist(step(journal.record, event, ATTEMPTS, reason=reason, **fields)[0])
+        return str(event)
+
+    def mark_good(self) -> None:
+        on_trial = packages_phase(str(self.root)) == ON_TRIAL
+        update.commit(self.device.workshop(), self.device.ledger(), packages_on_trial=on_trial)
+        settle(Root(str(self.root)))
+
+    def content(self, name: str = "sample") -> str:
+        path = self.root / "etc" / name
+        return path.read_text() if path.exists() else ""
+
+    def lose_state(self) -> None:
+        shutil.rmtree(self.root)
+        shutil.copytree(self.image, self.root)
+
+
+def apply(world: World, transaction: BytesReader, live: bool) -> str:
+    packages = world.packages()
+    return packages.manager().apply(packages.take(transaction), live=live)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_transaction_is_staged_finished_by_recovery_and_kept(world: World) -> None:
+    new = world.package("1.0")
+    assert apply(world, world.transaction(new), live=False) == "waits-for-restart"
+    assert (world.record.state, world.content()) == ("PACKAGES_PENDING", "")
+    assert world.recover() == "packages_finished"
+    assert (world.record.state, world.content()) == ("TRYING", "1.0")
+    world.mark_good()
+    assert (world.record.state, world.record.packages_good) == ("CONFIRMED", 7)
+    assert not (world.root / "var/lib/unbrick/packages/transaction").exists()
+    assert world.store.serials() == [7]
+
+
+@pytest.mark.requirement("M20")
+def test_one_that_is_carried_out_live_is_undone_by_recovery(world: World) -> None:
+    assert apply(world, world.transaction(world.package("1.0")), live=True) == "on-trial"
+    assert (world.record.state, world.content()) == ("TRYING", "1.0")
+    world.device.journal().persist(world.record.but(state="UNDOING_PACKAGES"))
+    assert world.recover("undo") == "packages_undone"
+    assert (world.record.state, world.record.reason, world.content()) == ("TRYING", CODES["packages-undone"], "")
+
+
+def test_an_old_one_is_not_taken_again(world: World) -> None:
+    new = world.transaction(world.package("2.0"), serial=7)
+    apply(world, new, live=True)
+    world.mark_good()
+    assert apply(world, new, live=True) == "nothing"
+    with pytest.raises(TransactionError, match="not newer than 7"):
+        apply(world, world.transaction(world.package("1.0"), serial=6), live=True)
+    assert (world.record.state, world.content()) == ("CONFIRMED", "2.0")
+
+
+def test_one_that_was_undone_is_not_taken_again(world: World) -> None:
+    new = world.transaction(world.package("1.0"), serial=7)
+    apply(world, new, live=True)
+    world.packages().manager().undo()
+    assert (world.record.state, world.record.reason) == ("TRYING", CODES["packages-taken-back"])
+    world.mark_good()
+    with pytest.raises(TransactionError, match="not newer than 7"):
+        apply(world, new, live=True)
+    assert world.content() == ""
+
+
+def test_a_downgrade_is_a_transaction_like_any_other(world: World) -> None:
+    old, new = world.package("1.0"), world.package("2.0")
+    for serial, package in ((7, new), (8, old)):
+        before = state(new) if serial == 8 else {}
+        apply(world, world.transaction(package, states=[before], serial=serial), live=True)
+        world.mark_good()
+    assert (world.content(), world.record.packages_good) == ("1.0", 8)
+
+
+def test_a_strangers_transaction_changes_nothing(world: World) -> None:
+    with pytest.raises(PayloadError):
+        apply(world, world.transaction(world.package("1.0"), key=OTHER_KEY), live=True)
+    assert (world.record.state, world.record.packages_serial, world.content()) == ("CONFIRMED", 0, "")
+    assert world.store.serials() == []
+
+
+def test_nothing_new_begins_while_packages_are_on_trial(world: World) -> None:
+    apply(world, world.transaction(world.package("1.0")), live=True)
+    with pytest.raises(UpdateError):
+        apply(world, world.transaction(world.package("2.0"), serial=8), live=True)
+    assert world.content() == "1.0"
+
+
+def test_a_temporary_state_takes_no_packages(world: World) -> None:
+    with pytest.raises(RefusedError, match="temporary"):
+        world.packages(is_scratch=True).take(world.transaction(world.package("1.0")))
+
+
+def taken(world: World, *serials: int) -> None:
+    """Version N of the package by transaction N, each building on the one before alone."""
+    before: Mapping[str, str] = {}
+    for serial in serials:
+        new = world.package(f"{serial}.0")
+        apply(world, world.transaction(new, states=[before], serial=serial), live=True)
+        world.mark_good()
+        before = state(new)
+
+
+@pytest.mark.requirement("D8")
+@pytest.mark.fault("R4")
+def test_a_state_that_was_set_aside_gets_its_packages_back(world: World) -> None:
+    taken(world, 7)
+    assert world.packages().restore() == NOTHING
+    world.lose_state()
+    assert world.packages(is_scratch=True).restore() == RESTART
+    assert world.packages().restore() == STAGED
+    assert world.record.packages_good == 0, "it has to run well in this state"
+    assert world.recover() == "packages_finished"
+    world.mark_good()
+    assert (world.content(), world.record.packages_good) == ("7.0", 7)
+    assert world.packages().restore() == NOTHING
+
+
+@pytest.mark.requirement("D8")
+def test_what_fails_when_it_comes_back_does_not_come_back_again(world: World) -> None:
+    taken(world, 7)
+    world.lose_state()
+    assert world.packages().restore() == STAGED
+    world.recover()
+    world.device.journal().persist(world.record.but(state="UNDOING_PACKAGES"))
+    world.recover("undo")
+    world.mark_good()
+    assert world.packages().restore() == NOTHING
+
+
+@pytest.mark.requirement("D8")
+def test_a_set_that_nothing_here_leads_to_is_said(world: World) -> None:
+    taken(world, 7)
+    world.lose_state()
+    Path(world.store.path(7)).write_bytes(b"rotten")
+    with pytest.raises(PackageError, match="transaction 7 is not here"):
+        world.packages().restore()
+    assert world.record.state == "CONFIRMED"
