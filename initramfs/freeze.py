@@ -61,7 +61,7 @@ LIBRARIES = {
 }  # fmt: skip
 """Extension module to the static libraries it calls, beyond the C library, a caller before what it calls."""
 
-OWN_LIBRARIES = ("c", "sodium", "zstd")
+OWN_LIBRARIES = ("c", "lzma", "sodium", "zstd")
 
 LIBRARY_PACKAGES = {"c": "libc6-dev", "crypto": "libssl-dev", "expat": "libexpat1-dev", "z": "zlib1g-dev"}
 """Debian packages of libraries that are not ``lib<name>-dev``."""

@@ -48,6 +48,11 @@ class Entry:
         self.digest = digest
         self.target = target
 
+    @property
+    def is_privileged(self) -> bool:
+        """Whether running this file gives rights of its owner or group."""
+        return self.kind == FILE and bool(self.mode & 0o6000)
+
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self.__slots__)
 
@@ -64,8 +69,8 @@ class Entry:
 class Content:
     """A package, unpacked: its control file's text, its other control files by name, and its entries in order.
 
-    ``control`` is the one paragraph of the file ``control`` as it was shipped; ``files`` are ``conffiles``, ``md5sums``,
-    ``triggers``, ``postinst`` and so on, by name.
+    ``control`` is the one paragraph of the file ``control`` as it was shipped; ``files`` are ``conffiles``,
+    ``md5sums``, ``triggers``, ``postinst`` and so on, by name.
     """
 
     __slots__ = ("control", "entries", "files")

@@ -13,3 +13,8 @@ DIGEST_BYTES = 32
 def digest(data: bytes | memoryview) -> bytes:
     """The 32 bytes of BLAKE2b-256 over ``data``."""
     return blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def hasher() -> blake2b:
+    """The same digest, of what comes in pieces: ``update``, then ``digest``."""
+    return blake2b(digest_size=DIGEST_BYTES)

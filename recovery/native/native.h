@@ -1,4 +1,4 @@
-/* What the three C sources of /init say to each other. */
+/* What the C sources of /init say to each other. */
 #ifndef UNBRICK_NATIVE_H
 #define UNBRICK_NATIVE_H
 
@@ -9,5 +9,8 @@ int run_python(const char *module, int count, char **arguments);
 
 /* The module `_unbrick`: the system calls and libraries that CPython does not offer. */
 PyObject *PyInit__unbrick(void);
+/* Its part that decompresses piece by piece, in streams.c. */
+PyObject *unbrick_zstd_stream(PyObject *self, PyObject *arguments);
+PyObject *unbrick_xz_stream(PyObject *self, PyObject *arguments);
 
 #endif

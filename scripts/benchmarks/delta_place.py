@@ -26,7 +26,7 @@ CLIENT = Path(__file__).with_name("delta_client")
 PACKAGES = ("usr-is-merged", "casync", "zchunk", "zsync", "xdelta3", "zstd", "nginx-light", "curl", "gzip")
 # What /init is linked from; the same list as the virtual device's.
 SYSROOT_PACKAGES = (
-    "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "libsodium-dev",
+    "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "liblzma-dev", "libsodium-dev",
     "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev",
 )  # fmt: skip
 SECONDS_MAX = 1200

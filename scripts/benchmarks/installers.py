@@ -30,7 +30,7 @@ PACKAGES = (
     "swupdate", "zstd",
 )  # fmt: skip
 SYSROOT_PACKAGES = (
-    "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "libsodium-dev",
+    "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "liblzma-dev", "libsodium-dev",
     "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev",
 )  # fmt: skip
 # A bundle made by other sources than these is made again.

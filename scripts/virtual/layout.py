@@ -103,7 +103,7 @@ BOOT_MODULES = ("virtio_pci", "virtio_blk", "squashfs", "erofs", "ext4", "overla
 RECOVERY_MODULES = ("xhci_pci", "usb_storage", "uas", "sd_mod", "vfat", "nls_ascii", "nls_cp437")
 SYSROOT_PACKAGES = (
     "libpython3.11-dev", "libpython3.11-minimal", "libpython3.11-stdlib", "zlib1g-dev", "libexpat1-dev",
-    "libsodium-dev", "libzstd-dev", "libc6-dev", "e2fsprogs",
+    "libsodium-dev", "libzstd-dev", "liblzma-dev", "libc6-dev", "e2fsprogs",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from initramfs.module_closure import ModuleSet
 CHECKOUT = Path(__file__).parents[2]
 CACHE = CHECKOUT / "build" / "cache"
 PACKAGES = (
-    "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "libsodium-dev",
+    "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "liblzma-dev", "libsodium-dev",
     "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev",
 )  # fmt: skip
 STAND_IN, STAND_IN_HTTPS = Path(__file__).with_name("stand_in"), Path(__file__).with_name("stand_in_https")

@@ -15,7 +15,7 @@ import atheris
 
 def main() -> None:
     name, *options = sys.argv[1:]
-    with atheris.instrument_imports(include=["payload", "statemachine"]):
+    with atheris.instrument_imports(include=["packagemanager", "payload", "statemachine"]):
         from tests.fuzz.parser_targets import INPUT_BYTES_MAX, TARGETS, signatures_hold
     target = TARGETS[name]
     for folder in (Path(option) for option in options if not option.startswith("-")):

@@ -17,8 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from packagemanager.deb import Deb
+from tests.fuzz import package_target
 from tests.fuzz.bundle_mutations import mutate_bytes
 from tests.fuzz.parser_targets import BUNDLE_TARGETS, INPUT_BYTES_MAX, TAKEN, TARGETS, signatures_hold
+from tests.unit.payload_samples import BytesReader
 
 ROOT = Path(__file__).parents[2]
 BLIND_RUNS = 3000
@@ -61,6 +64,11 @@ def test_the_fuzzer_begins_with_bundles_that_are_taken() -> None:
         for seed in seeds:
             TARGETS["header"].check(seed)
     assert TAKEN["header"] - before >= len(seeds) // 2
+
+
+def test_the_fuzzer_begins_with_packages_that_are_read() -> None:
+    assert all(package_target.entries(seed, 300) for seed in TARGETS["tar"].seeds())
+    assert all(Deb(BytesReader(seed)).control() for seed in TARGETS["deb"].seeds())
 
 
 @pytest.mark.long
