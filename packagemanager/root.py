@@ -153,11 +153,11 @@ class Root:
         os.symlink(target, name, dir_fd=folder)
 
     def hard_link(self, old: str, new: str) -> None:
-        (source, old_name), (target, new_name) = self._at(old), self._at(new)
+        (source, old_name), (target, new_name) = self._at_both(old, new)
         os.link(old_name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
 
     def rename(self, old: str, new: str) -> None:
-        (source, old_name), (target, new_name) = self._at(old), self._at(new)
+        (source, old_name), (target, new_name) = self._at_both(old, new)
         os.rename(old_name, new_name, src_dir_fd=source, dst_dir_fd=target)
         self._changed(old, new)
 
@@ -195,9 +195,16 @@ class Root:
 
     def _at(self, path: str) -> tuple[int, str]:
         """The descriptor of the folder that ``path`` is in, and its name there."""
-        parent, name = _split(path)
         if len(self._folders) > FOLDERS_KEPT_MAX:
             self._forget()
+        return self._found(path)
+
+    def _at_both(self, old: str, new: str) -> tuple[tuple[int, str], tuple[int, str]]:
+        """Of two paths at once: on the way to the second, the first one's folder is not forgotten."""
+        return self._at(old), self._found(new)
+
+    def _found(self, path: str) -> tuple[int, str]:
+        parent, name = _split(path)
         return self._walk(parent, LINKS_MAX)[0], name or "."
 
     def _walk(self, path: str, links_left: int) -> tuple[int, str]:
