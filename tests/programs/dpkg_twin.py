@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from packagemanager.changes import Wish
 from packagemanager.control import Paragraph, paragraph
@@ -50,7 +51,7 @@ class Workbench:
         self,
         name: str,
         version: str,
-        files: Mapping[str, Content],
+        files: Mapping[str, Any],
         *,
         control: str = "",
         architecture: str = "all",
@@ -126,8 +127,8 @@ class Twins:
         if debs:
             self.dpkg("-i", *map(str, debs))
         sources = {_key(deb): deb for deb in debs}
-        names = {key.partition(":")[0] for key in sources}
-        kept = {key: version for key, version in self.wanted.items() if key.partition(":")[0] not in {*names, *remove}}
+        names = {key.partition(":")[0] for key in sources} | set(remove)
+        kept = {key: version for key, version in self.wanted.items() if names.isdisjoint((key, key.partition(":")[0]))}
         self.wanted = kept | {key: _fields(deb).get("Version") for key, deb in sources.items()}
         self.serial += 1
         self.apply(self.wanted, sources, purge=purge)
@@ -146,7 +147,10 @@ class Twins:
             root.close()
 
     def dpkg(self, *arguments: str) -> None:
-        ended = _run(self.theirs, *arguments)
+        self.dpkg_in(self.theirs, *arguments)
+
+    def dpkg_in(self, root: Path, *arguments: str) -> None:
+        ended = _run(root, *arguments)
         assert ended.returncode == 0, f"{arguments}:\n{ended.stdout}{ended.stderr}"
 
     def database(self) -> Database:
@@ -212,10 +216,10 @@ def _tree(root: Path) -> dict[str, object]:
             continue
         stat = path.lstat()
         is_known = name.startswith("var/lib/dpkg/")
-        time = 0 if path.is_dir() and not path.is_symlink() or is_known else int(stat.st_mtime)
+        time = 0 if (path.is_dir() and not path.is_symlink()) or is_known else int(stat.st_mtime)
         what: object = None
         if path.is_symlink():
-            what = os.readlink(path)
+            what = str(path.readlink())
         elif path.is_file():
             what = path.read_bytes() if stat.st_nlink == 1 else (path.read_bytes(), first.setdefault(stat.st_ino, name))
         found[name] = (oct(stat.st_mode), stat.st_uid, stat.st_gid, time, what)
