@@ -14,7 +14,7 @@ from typing import Protocol
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.measure import Cost, run_and_report
 from scripts.benchmarks.package_place import PackagePlace
-from scripts.comparison.sides import DPKG, ENTER, ENVIRONMENT, chroot_dpkg
+from scripts.comparison.sides import DPKG, ENTER, ENVIRONMENT
 from scripts.virtual.commands import run
 
 SAFE, UNSAFE = "dpkg-safe", "dpkg-unsafe"

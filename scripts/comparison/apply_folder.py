@@ -2,14 +2,14 @@
 
     apply_folder.py ROOT FOLDER [PACKAGE...]
 
-``FOLDER`` holds the packages that replace or join those of ``ROOT``; each ``PACKAGE`` is removed, with its configuration.
-The master's part, the order, is done here too, as simply as can be.
+``FOLDER`` holds the packages that replace or join those of ``ROOT``; each ``PACKAGE`` is removed, with its
+configuration. The master's part, the order, is done here too, as simply as can be.
 """
 
 from __future__ import annotations
 
-import os
 import sys
+from pathlib import Path
 
 from packagemanager import scripts
 from packagemanager.changes import Wish
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> int:
     _program, folder, packages, *removed = arguments
     tree = Root(folder)
-    brought = dict(_packages(packages, Database(tree)))
+    brought = dict(_packages(packages))
     wish = _wish(Database(tree), {key: fields for key, (fields, _deb) in brought.items()}, removed)
     manager = Manager(tree, run=scripts.runner(folder), report=lambda *words: None)
     order = Order(wish, lambda keys: {key: brought[key][1] for key in keys}, 1, bytes(32))
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _packages(folder: str, database: Database) -> list[tuple[str, tuple[Paragraph, Deb]]]:
+def _packages(folder: str) -> list[tuple[str, tuple[Paragraph, Deb]]]:
     found = []
-    for name in sorted(os.listdir(folder)):
-        deb = Deb(FileSource(os.path.join(folder, name), name))
+    for path in sorted(Path(folder).iterdir()):
+        deb = Deb(FileSource(str(path), path.name))
         fields = paragraph(deb.control()[0])
         found.append((_key(fields), (fields, deb)))
     return found
