@@ -29,23 +29,26 @@ class Compared:
     unexplained: list[Difference]
 
 
-@dataclass(frozen=True)
 class Copies:
-    """A root for each side."""
+    """A root for each side. ``before`` is what was in ours before the last change, as `tree_difference` has it."""
 
-    dpkg: Path
-    ours: Path
+    def __init__(self, dpkg: Path, ours: Path) -> None:
+        self.dpkg = dpkg
+        self.ours = ours
+        self.before: dict[str, dict[str, str]] = {}
 
     def apply(self, packages: Path, removed: Sequence[str] = ()) -> None:
         """Install a folder of packages on both sides, then remove some with their configuration. Raises: SetupError."""
+        self.before = dict(tree_difference.entries(self.ours))
         sides.install_all(self.dpkg, packages)
         if removed:
             sides.dpkg(self.dpkg, packages, "--purge", *removed)
         ours(self.ours, packages, removed)
 
     def compare(self, name: str, packages: int) -> Compared:
+        owned = database_difference.owned(self.ours)
         found = [
-            one
+            explained.with_its_time(one, self.before.get(one.path, {}), owned)
             for one in tree_difference.differences(self.dpkg, self.ours)
             if not (one.aspect == "content" and database_difference.same_but_for_order(one.path, self.dpkg, self.ours))
         ]

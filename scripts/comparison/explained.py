@@ -5,11 +5,15 @@ docs/packages.md has the same list in words.
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from scripts.comparison.tree_difference import Difference
+
+# Times that differ are told apart by what was there before.
+UNTOUCHED, MADE = "time of an untouched file", "time of a made file"
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,20 @@ class Reason:
 
 REASONS = (
     Reason("var/lib/unbrick*", ("absent",), "what we remember beside dpkg's database"),
-    Reason("var/log/dpkg.log", ("absent", "content", "time"), "dpkg's diary; ours is the journal"),
-    Reason("var/log/*", ("content", "time"), "lines that begin with the time"),
-    Reason("etc/machine-id", ("content", "time"), "a random number: systemd's postinst makes one"),
-    Reason("var/cache/ldconfig/aux-cache", ("content", "time"), "the numbers and times of inodes"),
-    Reason("var/lib/dpkg/status-old", ("content", "time"), "the status before: dpkg's of its last step, ours of all"),
-    Reason("var/cache/debconf/*-old", ("content", "time"), "the state before the last question that was asked"),
-    Reason("*", ("time",), "a file that is already as it shall be is not touched; what scripts make has their time"),
+    Reason("var/log/dpkg.log", ("absent", "content", MADE), "dpkg's diary; ours is the journal"),
+    Reason("var/log/*", ("content", UNTOUCHED, MADE), "lines that begin with the time"),
+    Reason("etc/machine-id", ("content", UNTOUCHED, MADE), "a random number: systemd's postinst makes one"),
+    Reason("var/cache/ldconfig/aux-cache", ("content", UNTOUCHED, MADE), "the numbers and times of inodes"),
+    Reason(
+        "var/lib/dpkg/status-old",
+        ("content", UNTOUCHED, MADE),
+        "the status before: dpkg's of its last step, ours of all",
+    ),
+    Reason(
+        "var/cache/debconf/*-old", ("content", UNTOUCHED, MADE), "the state before the last question that was asked"
+    ),
+    Reason("*", (UNTOUCHED,), "a file that was as it shall be is not touched: it keeps its time"),
+    Reason("*", (MADE,), "no package's: a script made it, and it has the time of that"),
 )
 
 
@@ -41,6 +52,15 @@ def sort_out(found: Iterable[Difference]) -> tuple[list[tuple[Reason, list[Diffe
         reason = next((reason for reason in REASONS if _explains(reason, one)), None)
         (unexplained if reason is None else explained[reason]).append(one)
     return [(reason, some) for reason, some in explained.items() if some], unexplained
+
+
+def with_its_time(one: Difference, before: Mapping[str, str], owned: Container[str]) -> Difference:
+    """What kind of time it is that differs, if one does. ``owned`` are the paths of packages, as they list them."""
+    if one.aspect != "time":
+        return one
+    if before.get("time") == one.ours:
+        return dataclasses.replace(one, aspect=UNTOUCHED)
+    return one if one.path in owned else dataclasses.replace(one, aspect=MADE)
 
 
 def _explains(reason: Reason, one: Difference) -> bool:
