@@ -69,8 +69,8 @@ class Entry:
 class Content:
     """A package, unpacked: its control file's text, its other control files by name, and its entries in order.
 
-    ``control`` is the one paragraph of the file ``control`` as it was shipped; ``files`` are ``conffiles``, ``md5sums``,
-    ``triggers``, ``postinst`` and so on, by name.
+    ``control`` is the one paragraph of the file ``control`` as it was shipped; ``files`` are ``conffiles``,
+    ``md5sums``, ``triggers``, ``postinst`` and so on, by name.
     """
 
     __slots__ = ("control", "entries", "files")

@@ -7,10 +7,12 @@
     ├── TransactionError    a transaction's bytes, or one that this device must not take
     ├── UnsupportedError    what a package wants and this package manager does not do, by name
     ├── RefusedError        a plan that cannot be carried out here: conflicts, space, files in the way
+    ├── BlockedError        a plan that was begun and cannot go on: something is in the way; it can be undone
+    ├── DiskError           the disk refused: what this means for the system is said
     ├── DatabaseError       what the device remembers of its packages does not read
     └── ScriptError         a maintainer script that failed or did not end
 
-A refusal is made before anything of the system changed.
+A refusal (the first four) is made before anything of the system changed.
 """
 
 from __future__ import annotations
@@ -37,6 +39,14 @@ class UnsupportedError(PackageError):
 
 
 class RefusedError(PackageError):
+    pass
+
+
+class BlockedError(PackageError):
+    pass
+
+
+class DiskError(PackageError):
     pass
 
 

@@ -18,7 +18,10 @@ ACTS = (PUT, REMOVE, MAKE_DIRECTORY, REMOVE_DIRECTORY)
 
 
 class Operation:
-    """``path`` is resolved. ``mode``, ``uid``, ``gid`` and ``mtime`` are a folder's, before (remove) or after (make)."""
+    """``path`` is resolved. ``mode``, ``uid``, ``gid`` and ``mtime`` are those of a folder that is to be made.
+
+    Of a folder that is to be removed, the engine reads them itself.
+    """
 
     __slots__ = ("act", "gid", "kept", "mode", "mtime", "path", "staged", "uid")
 

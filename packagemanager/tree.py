@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
         def close(self) -> None: ...
 
+    class Lock(Protocol):
+        """The kernel's advisory lock, held. It dies with its holder, and its file never has to be deleted."""
+
+        def close(self) -> None: ...
+
     class Tree(Protocol):
         """What the package manager does to a file system. Nothing is durable before :meth:`sync`.
 
@@ -25,7 +30,10 @@ if TYPE_CHECKING:
         """
 
         def resolve(self, path: str) -> str:
-            """``path`` with the links of its folders followed: the form that names one thing once."""
+            """``path`` with the links of its folders followed: the form that names one thing once.
+
+            What is below a folder that is not there (yet) keeps its name.
+            """
 
         def look(self, path: str) -> Stat | None:
             """What is there, or None."""
@@ -62,6 +70,9 @@ if TYPE_CHECKING:
 
         def sync(self) -> None:
             """Everything that was done is durable when this returns (syncfs)."""
+
+        def lock(self, path: str) -> Lock:
+            """Hold the lock of this (empty, kept) file. Raises ``BlockingIOError`` where somebody else holds it."""
 
         def free(self) -> tuple[int, int]:
             """Bytes and inodes that can still be used."""

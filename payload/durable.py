@@ -1,13 +1,18 @@
 """Replacing a file so that a power cut leaves either the old content or the new, never a mixture.
 
-The only place of the project that renames. Knows nothing of raw disks (see ``payload.device_region``)
-and does not create directories. Runs on the device and on the build host.
+The only place of the project that renames, beside the package manager's tree. Knows nothing of raw
+disks (see ``payload.device_region``) and does not create directories. Runs on the device and on the build host.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+
+try:
+    import _unbrick
+except ImportError:
+    _unbrick = None  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +59,32 @@ def flush_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_file_system(descriptor: int) -> None:
+    """Make everything that was done to the file system of ``descriptor`` durable (syncfs(2)).
+
+    A write that failed in the background since ``descriptor`` was opened is told once (Linux 5.8): so open it
+    before the writing begins. Where there is no syncfs, all file systems are flushed, and such a failure is not told.
+
+    Raises ``OSError``.
+    """
+    if _unbrick is not None:
+        _unbrick.syncfs(descriptor)
+    else:
+        _host_syncfs(descriptor)
+
+
+def _host_syncfs(descriptor: int) -> None:
+    try:  # guarded, so that freezing this module leaves it out
+        import ctypes
+    except ImportError:
+        os.sync()
+        return
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _fill(file: BinaryIO, content: Content, mode: int) -> None:

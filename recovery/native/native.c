@@ -72,6 +72,19 @@ static PyObject *unbrick_finit_module(PyObject *self, PyObject *arguments)
     return none_or_error(result);
 }
 
+/* syncfs(file): everything that was done to the file system of this descriptor is durable. */
+static PyObject *unbrick_syncfs(PyObject *self, PyObject *arguments)
+{
+    int file, result;
+
+    if (!PyArg_ParseTuple(arguments, "i:syncfs", &file))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    result = syncfs(file);
+    Py_END_ALLOW_THREADS
+    return none_or_error(result);
+}
+
 /* A buffer that O_DIRECT accepts; NULL with an error set. */
 static void *aligned_buffer(Py_ssize_t length)
 {
@@ -260,6 +273,7 @@ static PyMethodDef methods[] = {
     {"mount", unbrick_mount, METH_VARARGS, NULL},
     {"umount", unbrick_umount, METH_VARARGS, NULL},
     {"finit_module", unbrick_finit_module, METH_VARARGS, NULL},
+    {"syncfs", unbrick_syncfs, METH_VARARGS, NULL},
     {"pread_direct", unbrick_pread_direct, METH_VARARGS, NULL},
     {"pwrite_direct", unbrick_pwrite_direct, METH_VARARGS, NULL},
     {"add_partition", unbrick_add_partition, METH_VARARGS, NULL},

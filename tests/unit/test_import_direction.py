@@ -15,6 +15,8 @@ ORDER = ("initramfs", "recovery", "packagemanager", "payload", "statemachine")
 
 RENAMES = {
     "payload/durable.py": "the one place that replaces files",
+    "packagemanager/root.py": "the tree of packages, which an engine makes survive any cut",
+    "packagemanager/steps.py": "asks the tree of packages",
     "initramfs/debian.py": "gives finished folders of the host's cache their name; a device has none",
 }
 BUILT_INTO_THE_IMAGE = ("_unbrick", "_unbrick_tls", "device_config")

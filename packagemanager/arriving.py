@@ -1,0 +1,219 @@
+"""What comes: for each place that a package has, what is to be done there. Decides, and stages links.
+
+Nothing is done where everything is as it shall be. A folder that is there keeps its attributes, a link to a folder
+stays where a package has a folder, and a folder where a package has a link: dpkg's rules.
+"""
+
+from __future__ import annotations
+
+from packagemanager import conffiles
+from packagemanager.conffiles import BESIDE, BESIDE_NAME, KEEP
+from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, Entry
+from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY, Operation
+from packagemanager.status import Conffile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from packagemanager.claims import Claim, Claims
+    from packagemanager.ground import Ground
+    from packagemanager.incoming import Incoming, Stage
+    from packagemanager.leaving import Leaving
+    from packagemanager.tree import Stat
+
+FOLDER_MODE = 0o755
+
+
+class Step:
+    """An operation and why it is done, in words."""
+
+    __slots__ = ("operation", "why")
+
+    def __init__(self, operation: Operation, why: str) -> None:
+        self.operation = operation
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.operation.act:<16} /{self.operation.path}  ({self.why})"
+
+
+class Arriving:
+    """``clearing`` are folders that make place for files, ``folders`` those that are made, ``puts`` all else.
+
+    ``conffiles`` are what `status` will say of those of each package, by key. ``used`` are the numbers that were staged
+    and have a place; the others can be dropped. ``problems`` make the plan impossible.
+    """
+
+    def __init__(self, claims: Claims, leaving: Leaving, ground: Ground, stage: Stage) -> None:
+        self.clearing: list[Step] = []
+        self.folders: list[Step] = []
+        self.puts: list[Step] = []
+        self.conffiles: dict[str, list[Conffile]] = {}
+        self.notes: list[str] = []
+        self.used: set[int] = set()
+        self.problems: list[str] = []
+        self.cleared: set[str] = set()
+        self.unchanged = 0
+        self._claims = claims
+        self._leaving = leaving
+        self._ground = ground
+        self._stage = stage
+        self._made: set[str] = set()
+        self._hard_links = _hard_links(claims)
+
+    def arrive(self, claim: Claim, recorded: str | None) -> None:
+        """``recorded``: of a conffile, the MD5 that dpkg remembers, empty for none; None: it is no conffile."""
+        if recorded is not None and claim.entry.kind == FILE:
+            self._conffile(claim, recorded)
+        else:
+            _KINDS[claim.entry.kind](self, claim)
+
+    def place(self, path: str, incoming: Incoming) -> str:
+        return self._ground.place(path, incoming.name)
+
+    def put(self, place: str, number: int, why: str) -> None:
+        """``number`` is staged; it goes to ``place``, whose folder is made if it has to be."""
+        self._make_above(place)
+        found = self._ground.look(place)
+        if found is not None and found.kind == DIRECTORY:
+            if not self._clear(place):
+                self.problems.append(f"/{place}: a folder is there, with files that belong to no package that goes")
+                return
+            found = None
+        self.used.add(number)
+        self.puts.append(Step(Operation(PUT, place, staged=number, kept=found is not None), why))
+
+    def text(self, path: str, content: bytes, mode: int, why: str) -> Step | None:
+        """A file of the database's; None where it is there like that."""
+        place = self._ground.resolve(path)
+        found = self._ground.look(place)
+        is_like_it = found is not None and (found.kind, found.mode, found.size) == (FILE, mode, len(content))
+        if is_like_it and b"".join(self._ground.content(place)) == content:
+            return None
+        self._make_above(place)
+        number = self._stage.text(path, content, mode)
+        self.used.add(number)
+        return Step(Operation(PUT, place, staged=number, kept=found is not None), why)
+
+    def _make_above(self, place: str) -> None:
+        folder = place.rpartition("/")[0]
+        if folder and folder not in self._made and not self._is_real_folder(folder):
+            self._make(Entry(folder, DIRECTORY, mode=FOLDER_MODE), folder, "nothing has it, and it is needed")
+
+    def _is_real_folder(self, place: str) -> bool:
+        found = self._ground.look(place)
+        return found is not None and found.kind == DIRECTORY
+
+    def _make(self, entry: Entry, place: str, why: str) -> None:
+        self._made.add(place)
+        self._make_above(place)
+        if self._ground.look(place) is not None:
+            self.cleared.add(place)
+            self.folders.append(Step(Operation(REMOVE, place), f"a folder comes in its place: {why}"))
+        made = Operation(MAKE_DIRECTORY, place, mode=entry.mode, uid=entry.uid, gid=entry.gid, mtime=entry.mtime)
+        self.folders.append(Step(made, why))
+
+    def _clear(self, place: str) -> bool:
+        """Remove a folder with all that is in it, if all of that goes."""
+        if not self._leaving.goes(place):
+            return False
+        for name in self._ground.names(place):
+            below = f"{place}/{name}"
+            self.cleared.add(below)
+            if below in self._leaving.folders:
+                self._clear(below)
+            else:
+                self.clearing.append(Step(Operation(REMOVE, below), self._leaving.files[below]))
+        self.cleared.add(place)
+        self.clearing.append(Step(Operation(REMOVE_DIRECTORY, place), "a file comes in its place"))
+        return True
+
+    def _directory(self, claim: Claim) -> None:
+        if claim.place and claim.place not in self._made and not self._ground.is_folder(claim.place):
+            self._make(claim.entry, claim.place, _why(claim))
+
+    def _file(self, claim: Claim) -> None:
+        others = self._hard_links.get((claim.key, claim.entry.path), [])
+        if _is_there(claim, self._ground) and _are_one(claim, others, self._ground):
+            self.unchanged += 1 + len(others)
+            return
+        number = claim.incoming.staged[claim.entry.path]
+        self.put(claim.place, number, _why(claim))
+        for other in others:
+            self.put(other.place, self._stage.hard_link(other.entry, number), _why(other))
+
+    def _hard_link(self, claim: Claim) -> None:
+        """Comes together with the file; alone only where another package took the file's first name."""
+        first = self._claims.by_place.get(self._ground.place(claim.entry.target, claim.incoming.name))
+        if first is None or first.incoming is not claim.incoming:
+            number = claim.incoming.staged[claim.entry.target]
+            self.put(claim.place, self._stage.hard_link(claim.entry, number), _why(claim))
+
+    def _link(self, claim: Claim) -> None:
+        found = self._ground.look(claim.place)
+        if found is not None and found.kind == DIRECTORY:
+            self.notes.append(f"/{claim.place} is a folder and stays one; {claim.key} has a link there")
+            return
+        if found is not None and _is_linked(claim, found, self._ground):
+            self.unchanged += 1
+            return
+        self.put(claim.place, self._stage.link(claim.entry), _why(claim))
+
+    def _conffile(self, claim: Claim, recorded: str) -> None:
+        path, incoming = claim.entry.path, claim.incoming
+        place = self._ground.follow(claim.place)
+        found = self._ground.look(place)
+        if found is not None and found.kind != FILE:
+            self.notes.append(f"/{place} is no file any more and stays as it is; {claim.key} has a configuration there")
+            return
+        verdict = conffiles.decide(recorded, self._ground.md5(place), incoming.md5[path])
+        if verdict == BESIDE:
+            self.notes.append(f"/{place} was changed here and stays; what {claim.key} brings is {place}{BESIDE_NAME}")
+            self.put(f"{place}{BESIDE_NAME}", incoming.staged[path], f"the configuration of {claim.key}, not taken")
+        elif verdict == KEEP:
+            self.unchanged += 1
+        else:
+            self.put(place, incoming.staged[path], _why(claim))
+
+
+_KINDS = {
+    DIRECTORY: Arriving._directory,
+    FILE: Arriving._file,
+    LINK: Arriving._link,
+    HARD_LINK: Arriving._hard_link,
+}
+
+
+def _why(claim: Claim) -> str:
+    return f"{claim.key} {claim.incoming.change.new_version}"
+
+
+def _hard_links(claims: Claims) -> dict[tuple[str, str], list[Claim]]:
+    """The claims that are another name of a file, by the package and the file's first name."""
+    found: dict[tuple[str, str], list[Claim]] = {}
+    for claim in claims.by_place.values():
+        if claim.entry.kind == HARD_LINK:
+            found.setdefault((claim.key, claim.entry.target), []).append(claim)
+    return found
+
+
+def _is_there(claim: Claim, ground: Ground) -> bool:
+    """Whether the file on the disk is the one that comes: content, mode and owner. Its time does not matter."""
+    found, entry = ground.look(claim.place), claim.entry
+    if found is None or found.kind != FILE:
+        return False
+    same = (found.mode, found.uid, found.gid, found.size) == (entry.mode, entry.uid, entry.gid, entry.size)
+    return same and ground.digest(claim.place) == entry.digest
+
+
+def _is_linked(claim: Claim, found: Stat, ground: Ground) -> bool:
+    """Whether the link on the disk is the one that comes."""
+    same = (found.kind, found.uid, found.gid) == (LINK, claim.entry.uid, claim.entry.gid)
+    return same and ground.tree.read_link(claim.place) == claim.entry.target
+
+
+def _are_one(claim: Claim, others: Iterable[Claim], ground: Ground) -> bool:
+    found = ground.look(claim.place)
+    looks = (ground.look(other.place) for other in others)
+    return found is not None and all(look is not None and look.inode == found.inode for look in looks)

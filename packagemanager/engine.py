@@ -1,0 +1,374 @@
+"""Carries a plan out, so that after any cut the files are the old set or can be brought to the new one, or back.
+
+The algorithm, with the state of the disk after every step, is docs/packages.md; the bytes are in docs/SPEC.md. This
+module knows nothing of packages: it has a tree, a plan of operations and a few facts about what is under way.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from packagemanager import damage, places, plan_check, plan_file, room, steps
+from packagemanager.entry import NO_DIGEST
+from packagemanager.errors import BlockedError, DiskError, PackageError, RefusedError
+from packagemanager.operation import PUT, REMOVE, REMOVE_DIRECTORY, Operation
+from packagemanager.phases import BACK, DAMAGED, DONE, FORWARD, TRYING, UNDONE
+from packagemanager.plan_file import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import ParamSpec, TypeVar
+
+    from packagemanager.tree import Lock, Stat, Tree
+
+    Arguments = ParamSpec("Arguments")
+    Answer = TypeVar("Answer")
+
+READ_BYTES = 1 << 20
+READ_TRIES = 2
+UNCHANGED = "the system is as it was"
+GOES_ON = "restart, or call it again: it goes on where it is"
+
+
+class Resumed:
+    """What `Engine.resume` found and did.
+
+    ``found`` is the phase that was there (None: nothing, or a staging that was dropped), ``now`` the one that it is in
+    afterwards: None (nothing under way any more), `TRYING`, or `DAMAGED`. ``facts`` are those of the plan, if there was
+    one that reads. ``left`` are paths that could not be brought back as they were, each with the reason; empty in all
+    but strange cases (somebody put files into a folder that was new).
+    """
+
+    __slots__ = ("facts", "found", "left", "now")
+
+    def __init__(
+        self, found: str | None, now: str | None, facts: dict[str, str], left: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        self.found = found
+        self.now = now
+        self.facts = facts
+        self.left = left
+
+    def __repr__(self) -> str:
+        return f"Resumed({self.found} -> {self.now}, left={self.left})"
+
+
+class Engine:
+    """The transaction of one tree. ``alive`` is called between operations: a watchdog may want to know.
+
+    The way of a transaction::
+
+        with closing(engine.lock()):
+            engine.resume()
+            staging = Staging(tree)                  # ... and decide the operations
+            engine.prepare(operations, facts)        # all of it durable, the system unchanged
+            engine.begin()                           # the point of no return by itself
+            engine.forward()                         # live; or restart, and recovery calls resume()
+            ...                                      # scripts
+            engine.done()                            # the OS runs well; or engine.back()
+
+    Nothing of it is kept in memory between two calls: another process may make the next one.
+
+    Raises (every method):
+        DiskError: the disk refused: whether the system changed is said.
+        RefusedError: not in this phase.
+    """
+
+    def __init__(self, tree: Tree, alive: Callable[[], None] = lambda: None) -> None:
+        self._tree = tree
+        self._alive = alive
+
+    # Looking.
+
+    def lock(self) -> Lock:
+        """Keep others out, until it is closed or this process ends. Raises: RefusedError: somebody else is at it."""
+        try:
+            places.make_folders(self._tree, places.FOLDER)
+            return self._tree.lock(places.LOCK)
+        except BlockingIOError:
+            raise RefusedError("another process works on the packages", "wait for it to end") from None
+        except OSError as error:
+            raise _disk_error("the packages' lock", error, UNCHANGED) from error
+
+    def phase(self) -> str | None:
+        """The phase as it is on the disk, or `DAMAGED`. Changes nothing."""
+        return _told(self._situation)[0]
+
+    def facts(self) -> dict[str, str]:
+        """What `prepare` was told about the transaction that is under way; empty if none is."""
+        plan = _told(self._situation)[1]
+        return plan.facts if plan is not None else {}
+
+    def operations(self) -> tuple[Operation, ...]:
+        """The plan under way; empty if none is."""
+        plan = _told(self._situation)[1]
+        return plan.operations if plan is not None else ()
+
+    # The way there.
+
+    def prepare(self, operations: tuple[Operation, ...], facts: dict[str, str]) -> None:
+        """Give what will go a second name, write the plan, keep room for what comes; all is durable then.
+
+        A `Staging` went before. The attributes of folders to be removed are read here. The system is unchanged.
+
+        Raises:
+            RefusedError: the plan does not fit what is there, by path; or the disk has no room. Then, and on a
+                DiskError, what was staged is gone again.
+        """
+        if self._written()[0] is not None or any(_told(self._tree.look, place) for place in places.PLANS):
+            raise RefusedError("a transaction is under way", "resume first")
+        try:
+            self._prepare(operations, facts)
+        except OSError as error:
+            self._give_up()
+            if error.errno in room.NO_ROOM:
+                raise RefusedError(f"there is no room for this transaction; {UNCHANGED}", "free some space") from error
+            raise _disk_error("preparing a transaction", error, UNCHANGED) from error
+        except PackageError:
+            self._give_up()
+            raise
+
+    def begin(self) -> None:
+        """Phase "forward", durable: from now on recovery finishes it if nobody else does."""
+        phase, plan = _told(self._situation)
+        if phase is not None or plan is None:
+            raise RefusedError(f"nothing is prepared, or more than that: {phase}", "prepare a transaction first")
+        _told(self._enter, FORWARD, plan)
+
+    def forward(self) -> None:
+        """Do every operation (those that are done stay so), then phase "trying", durable.
+
+        Raises: BlockedError: something that is not ours is in the way. `back` is possible, and `resume` does it.
+        """
+        plan = self._plan_in((FORWARD,))
+        _told(self._forward, plan)
+
+    def back(self) -> tuple[tuple[str, str], ...]:
+        """Undo every operation and remove the transaction; in phase "forward", "trying" or "back".
+
+        Returns: paths that could not be brought back, with reasons: see `Resumed.left`.
+        """
+        plan = self._plan_in((FORWARD, TRYING, BACK))
+        return _told(self._back, plan)
+
+    def done(self) -> None:
+        """The new set stays: phase "done", durable; the transaction is removed. Only in phase "trying"."""
+        phase, plan = _told(self._situation)
+        if phase != TRYING:
+            raise RefusedError(f"no transaction is being tried: {phase or 'none is under way'}", "apply one first")
+        _told(self._enter, DONE, plan)
+        _told(self._remove)
+
+    def resume(self) -> Resumed:
+        """Finish what a cut began: see docs/packages.md. What is in "trying" stays so: its owner decides."""
+        return _told(self._resume)
+
+    def drop(self) -> None:
+        """Remove the transaction's folder, whatever is in it; the system's files stay as they are.
+
+        For what was staged and is not wanted, and after a repair that settled a `DAMAGED` transaction.
+        """
+        phase = self.phase()
+        if phase in (FORWARD, TRYING, BACK):
+            raise RefusedError(f"a transaction is under way: {phase}", "finish or undo it first")
+        _told(self._remove)
+
+    # What they do.
+
+    def _prepare(self, operations: tuple[Operation, ...], facts: dict[str, str]) -> None:
+        found = plan_check.check(self._tree, operations)
+        inodes: list[int] = []
+        planned: list[Operation] = []
+        for number, (operation, stat) in enumerate(zip(operations, found, strict=True)):
+            self._alive()
+            if operation.act == REMOVE or operation.kept:
+                self._tree.hard_link(operation.path, places.old(number))
+            inodes.append(self._inode(operation))
+            planned.append(_with_attributes(operation, stat))
+        room.keep(self._tree, operations)
+        try:
+            raw = plan_file.encode_plan(Plan(planned, inodes, facts))
+        except ValueError as error:
+            raise RefusedError(f"the plan cannot be written: {error}", "make the transaction smaller") from None
+        for place in places.PLANS:
+            self._tree.write(place, (raw,))
+        self._tree.sync()
+
+    def _inode(self, operation: Operation) -> int:
+        staged = self._tree.look(places.new(operation.staged)) if operation.act == PUT else None
+        return staged.inode[1] if staged is not None else 0
+
+    def _forward(self, plan: Plan) -> None:
+        for number, operation in enumerate(plan.operations):
+            self._alive()
+            self._with_room(steps.forward, self._tree, number, operation)
+        self._tree.sync()
+        self._enter(TRYING, plan)
+
+    def _back(self, plan: Plan) -> tuple[tuple[str, str], ...]:
+        self._enter(BACK, plan)
+        left = []
+        for number in reversed(range(len(plan.operations))):
+            self._alive()
+            operation, inode = plan.operations[number], plan.inodes[number]
+            reason = self._with_room(steps.back, self._tree, number, operation, inode)
+            if reason:
+                left.append((operation.path, reason))
+        self._tree.sync()
+        self._enter(UNDONE, plan)
+        self._remove()
+        return tuple(left)
+
+    def _resume(self) -> Resumed:
+        if self._tree.look(places.TRANSACTION) is None:
+            return Resumed(None, None, {})
+        phase, plan = self._situation()
+        if plan is not None and phase in _RESUME:
+            return _RESUME[phase](self, plan)
+        if phase != DAMAGED:
+            self._remove()
+        return Resumed(phase, DAMAGED if phase == DAMAGED else None, plan.facts if plan is not None else {})
+
+    def _resume_forward(self, plan: Plan) -> Resumed:
+        try:
+            self._forward(plan)
+        except BlockedError as error:
+            return Resumed(FORWARD, None, plan.facts, (("", str(error)), *self._back(plan)))
+        return Resumed(FORWARD, TRYING, plan.facts)
+
+    def _resume_trying(self, plan: Plan) -> Resumed:
+        """A medium that lost what it said was durable is seen here, and that is done again."""
+        operations = enumerate(plan.operations)
+        if self._written()[0] != TRYING or not all(steps.is_done(self._tree, *one) for one in operations):
+            self._forward(plan)
+        return Resumed(TRYING, TRYING, plan.facts)
+
+    def _resume_back(self, plan: Plan) -> Resumed:
+        return Resumed(BACK, None, plan.facts, self._back(plan))
+
+    # The phase.
+
+    def _enter(self, phase: str, plan: Plan | None) -> None:
+        raw = plan_file.encode_phase(phase, plan.digest if plan is not None else NO_DIGEST)
+        self._with_room(self._tree.replace, places.PHASE, raw)
+
+    def _situation(self) -> tuple[str | None, Plan | None]:
+        """The phase, and the plan if one reads. "trying" without a plan cannot be undone: it is damaged."""
+        written, plan_digest = self._written()
+        plan = self._plan(plan_digest)
+        if written in (DONE, UNDONE) or (written is None and plan is None):
+            return written, plan
+        if plan is None:
+            return DAMAGED, None
+        if written in (None, DAMAGED):
+            return damage.judge(damage.Evidence(self._tree, plan)), plan
+        return written, plan
+
+    def _written(self) -> tuple[str | None, bytes]:
+        """What the phase's file says, `DAMAGED` if it does not read, and the digest of its plan."""
+        try:
+            raw = self._read(places.PHASE, plan_file.PHASE_BYTES_MAX)
+            return plan_file.decode_phase(raw) if raw is not None else (None, NO_DIGEST)
+        except (ValueError, OSError):
+            return DAMAGED, NO_DIGEST
+
+    def _plan(self, plan_digest: bytes) -> Plan | None:
+        """The first copy that reads; the one with this digest, if there is one."""
+        for place in places.PLANS:
+            try:
+                raw = self._read(place, plan_file.PLAN_BYTES_MAX)
+                plan = plan_file.decode_plan(raw) if raw is not None else None
+            except (ValueError, OSError):
+                continue
+            if plan is not None and plan_digest in (NO_DIGEST, plan.digest):
+                return plan
+        return None
+
+    def _plan_in(self, phases: tuple[str, ...]) -> Plan:
+        phase, plan = _told(self._situation)
+        if phase not in phases or plan is None:
+            raise RefusedError(f"no transaction is there for this: {phase or 'none is under way'}", "resume first")
+        return plan
+
+    def _read(self, path: str, size_max: int) -> bytes | None:
+        for remaining in reversed(range(READ_TRIES)):
+            try:
+                return _content(self._tree, path, size_max)
+            except OSError as error:
+                if error.errno != errno.EIO or not remaining:
+                    raise
+        return None
+
+    # The end.
+
+    def _remove(self) -> None:
+        """The phase goes last, and what it tells of is durably gone before: else nobody could say what remains."""
+        if self._tree.look(places.TRANSACTION) is None:
+            return
+        if self._tree.look(places.PHASE) is not None:
+            places.remove_transaction(self._tree, keep=(places.PHASE,))
+            self._tree.sync()
+        places.remove_transaction(self._tree)
+
+    def _give_up(self) -> None:
+        """As far as the disk lets us: what remains is dropped by the next resume."""
+        try:
+            places.remove_transaction(self._tree)
+        except OSError:
+            return
+
+    def _with_room(
+        self, act: Callable[Arguments, Answer], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Answer:
+        """What `room` is for. Whatever is called here can be called again."""
+        try:
+            return act(*arguments, **named)
+        except OSError as error:
+            if error.errno not in room.NO_ROOM or not room.give_up(self._tree):
+                raise
+        return act(*arguments, **named)
+
+
+def _told(act: Callable[Arguments, Answer], *arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
+    try:
+        return act(*arguments, **named)
+    except OSError as error:
+        raise _disk_error("the transaction", error, GOES_ON) from error
+
+
+_RESUME = {
+    FORWARD: Engine._resume_forward,
+    TRYING: Engine._resume_trying,
+    BACK: Engine._resume_back,
+}
+
+
+def _with_attributes(operation: Operation, stat: Stat | None) -> Operation:
+    """Of a folder that is to be removed, what making it again needs."""
+    if operation.act != REMOVE_DIRECTORY or stat is None:
+        return operation
+    return Operation(REMOVE_DIRECTORY, operation.path, mode=stat.mode, uid=stat.uid, gid=stat.gid, mtime=stat.mtime)
+
+
+def _content(tree: Tree, path: str, size_max: int) -> bytes | None:
+    """Raises: ValueError: it is longer. OSError."""
+    found = tree.look(path)
+    if found is None:
+        return None
+    if found.size > size_max:
+        raise ValueError(f"/{path} has more than {size_max} bytes")
+    reader = tree.open(path)
+    try:
+        pieces = []
+        left = size_max + 1
+        while left > 0 and (piece := reader.read(min(left, READ_BYTES))):
+            pieces.append(piece)
+            left -= len(piece)
+    finally:
+        reader.close()
+    return b"".join(pieces)
+
+
+def _disk_error(what: str, error: OSError, advice: str) -> DiskError:
+    return DiskError(f"{what}: the disk says: {error.strerror or error}", advice)

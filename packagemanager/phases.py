@@ -1,0 +1,13 @@
+"""The phases of a transaction: docs/packages.md. There is none (None) while nothing is under way, or only staging."""
+
+from __future__ import annotations
+
+FORWARD = "forward"  # the intent: every operation will be done
+TRYING = "trying"  # every one is done, and what they replaced is still there
+BACK = "back"  # every one will be undone
+DONE = "done"  # the new set stays; the transaction's folder is being removed
+UNDONE = "undone"  # the old set is back; the transaction's folder is being removed
+PHASES = (FORWARD, TRYING, BACK, DONE, UNDONE)
+
+# Not on the disk: the plan does not read, so nobody can say which piece belongs where.
+DAMAGED = "damaged"

@@ -1,0 +1,65 @@
+"""Where the package manager keeps its own, relative to the root: docs/packages.md."""
+
+from __future__ import annotations
+
+from packagemanager.entry import DIRECTORY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packagemanager.tree import Tree
+
+FOLDER = "var/lib/unbrick/packages"
+LOCK = f"{FOLDER}/lock"
+TRANSACTION = f"{FOLDER}/transaction"
+NEW = f"{TRANSACTION}/new"
+OLD = f"{TRANSACTION}/old"
+ROOM = f"{TRANSACTION}/room"
+PLANS = (f"{TRANSACTION}/plan", f"{TRANSACTION}/plan.copy")
+PHASE = f"{TRANSACTION}/phase"
+
+
+def new(number: int) -> str:
+    return f"{NEW}/{number}"
+
+
+def old(number: int) -> str:
+    return f"{OLD}/{number}"
+
+
+def make_folders(tree: Tree, *paths: str) -> None:
+    """Each folder, with those above it that are not there."""
+    for path in paths:
+        parts = path.split("/")
+        for count in range(1, len(parts) + 1):
+            folder = "/".join(parts[:count])
+            if tree.look(folder) is None:
+                tree.make_directory(folder)
+                tree.set_attributes(folder, 0o700 if folder.startswith(TRANSACTION) else 0o755, 0, 0, 0)
+
+
+def remove_transaction(tree: Tree, keep: tuple[str, ...] = ()) -> None:
+    """Remove everything below ``transaction/`` but ``keep``, and the folder itself where nothing was kept."""
+    for name in _names(tree, TRANSACTION):
+        path = f"{TRANSACTION}/{name}"
+        if path not in keep:
+            _remove(tree, path)
+    if not keep and tree.look(TRANSACTION) is not None:
+        tree.remove_directory(TRANSACTION)
+
+
+def _names(tree: Tree, path: str) -> list[str]:
+    found = tree.look(path)
+    return tree.list(path) if found is not None and found.kind == DIRECTORY else []
+
+
+def _remove(tree: Tree, path: str) -> None:
+    """A file, a link, or a folder of such: the transaction's folder has no deeper ones."""
+    found = tree.look(path)
+    if found is None:
+        return
+    if found.kind != DIRECTORY:
+        tree.unlink(path)
+        return
+    for name in tree.list(path):
+        tree.unlink(f"{path}/{name}")
+    tree.remove_directory(path)

@@ -1,0 +1,285 @@
+"""Maintainer scripts: they are called around a change of files, at least once, each for a bounded time.
+
+Before the intent is durable prerm and preinst run; once the files are new, postrm, postinst and the triggers. What is
+to be called, and the scripts that do not lie among dpkg's files at that moment, are kept in a folder of their own,
+beside the transaction's: it outlives a transaction that was dropped by recovery, which runs no scripts, so that what
+had begun can be taken back in the OS.
+
+A call that ended well leaves a mark. Marks are not flushed: what a script did may be lost by a power cut, too, so they
+count only as long as the kernel runs that they were made under. A killed process repeats one call at most; a power
+cut, all of its step.
+"""
+
+from __future__ import annotations
+
+import time
+
+from packagemanager import process, script_plan, triggers
+from packagemanager.calls import INSTALLED, Call, triggered
+from packagemanager.errors import DatabaseError, ScriptError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from packagemanager.process import Ended
+    from packagemanager.script_plan import ScriptPlan
+    from packagemanager.tree import Tree
+
+    Run = Callable[[str, Sequence[str], Mapping[str, str]], Ended]
+
+FOLDER = "var/lib/unbrick/packages/scripts"
+INFO = "var/lib/dpkg/info"
+TRIGGERS = "var/lib/dpkg/triggers"
+UNINCORPORATED = f"{TRIGGERS}/{triggers.UNINCORPORATED}"
+PLAN, BEGUN, ACTIVATED = "plan", "begun", "activated"
+SCRIPT_MODE = 0o755
+SCRIPT_SECONDS_MAX = 600.0
+TRIGGER_CALLS_MAX = 200  # triggers that activate each other for ever
+MESSAGE_LINES, MESSAGE_CHARACTERS_MAX = 5, 800
+READ_BYTES_MAX = 16 << 20
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# The version of dpkg whose rules these are; some scripts ask.
+DPKG_VERSION = "1.21.22"
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C.UTF-8",
+    "TERM": "dumb",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBCONF_NONINTERACTIVE_SEEN": "true",
+    "DPKG_ADMINDIR": "/var/lib/dpkg",
+    "DPKG_ROOT": "",
+    "DPKG_RUNNING_VERSION": DPKG_VERSION,
+    "DPKG_MAINTSCRIPT_DEBUG": "0",
+    "DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT": "1",
+}
+
+
+def runner(root: str, seconds_max: float = SCRIPT_SECONDS_MAX) -> Run:
+    """What runs scripts below the folder ``root``; of "/", in the running system."""
+    return lambda program, words, environment: process.run(root, program, words, environment, seconds_max)
+
+
+class Scripts:
+    """The scripts of the transaction that is under way."""
+
+    def __init__(self, tree: Tree, run: Run, boot: str | None = None) -> None:
+        """``boot`` names the kernel's run that marks count in."""
+        self._tree = tree
+        self._run = run
+        self._boot = (boot or _boot_id()).encode()
+
+    def begun(self) -> bool:
+        """Whether scripts of a transaction may have run that is neither done nor taken back."""
+        return self._tree.look(f"{FOLDER}/{BEGUN}") is not None
+
+    def keep(self, plan: ScriptPlan, kept: Mapping[tuple[str, str], Mapping[str, bytes]]) -> None:
+        """Write down what will be called. ``kept`` are control files by (info name, "old" or "new"); of those, what
+        is called from here is looked up in here. Raises: OSError.
+        """
+        self.forget()
+        self._make_folder(FOLDER)
+        for (info, place), files in kept.items():
+            folder = f"{FOLDER}/{info}.{place}"
+            self._make_folder(folder)
+            for name, content in files.items():
+                self._tree.write(f"{folder}/{name}", (content,))
+                self._tree.set_attributes(f"{folder}/{name}", SCRIPT_MODE, 0, 0, 0)
+        self._tree.write(f"{FOLDER}/{PLAN}", (script_plan.encode(plan),))
+
+    def _make_folder(self, path: str) -> None:
+        self._tree.make_directory(path)
+        self._tree.set_attributes(path, SCRIPT_MODE, 0, 0, 0)
+
+    def before(self) -> None:
+        """prerm and preinst, of all. Raises: ScriptError: take it back (:meth:`back`)."""
+        plan = self._plan()
+        self._begin()
+        self._all(script_plan.BEFORE, plan.before)
+
+    def _begin(self) -> None:
+        if self._tree.look(f"{FOLDER}/{BEGUN}") is None:
+            self.mark(BEGUN)
+        if self._tree.look(UNINCORPORATED) is None:
+            _empty_unincorporated(self._tree)
+
+    def after(self) -> None:
+        """postrm and postinst, of all, then triggers until there are none. Raises: ScriptError."""
+        plan = self._plan()
+        self._begin()
+        self._all(script_plan.AFTER, plan.after)
+        _Triggers(self, self._tree, plan).process()
+
+    def back(self) -> list[str]:
+        """Tell the packages that it is taken back, once the old files are in place. Gives back what failed, as text."""
+        if not self.begun():
+            return []
+        plan = self._plan()
+        complaints = []
+        for call in _to_take_back(plan, self._all_before_done(plan)):
+            try:
+                self.call(call)
+            except ScriptError as error:
+                complaints.append(str(error))
+        return complaints
+
+    def forget(self) -> None:
+        """Remove the folder: nothing is under way any more."""
+        if self._tree.look(FOLDER) is not None:
+            _remove(self._tree, FOLDER)
+
+    def call(self, call: Call) -> None:
+        """Run a script, if there is one, and what is to be tried when it fails. Raises: ScriptError."""
+        if self._tree.look(_program(call)[1:]) is None:
+            return
+        ended = self._run(_program(call), call.words, environment(call))
+        if not ended.good and call.otherwise:
+            call = call.otherwise
+            ended = self._run(_program(call), call.words, environment(call))
+        if not ended.good:
+            raise ScriptError(message(call, ended), "look at what it said; the transaction was taken back")
+
+    def marked(self, name: str) -> bytes | None:
+        """What a mark says that was made under this kernel."""
+        text = read(self._tree, f"{FOLDER}/{name}")
+        if text is None or not text.startswith(self._boot + b"\n"):
+            return None
+        return text[len(self._boot) + 1 :]
+
+    def mark(self, name: str, content: bytes = b"") -> None:
+        path = f"{FOLDER}/{name}"
+        if self._tree.look(path) is not None:
+            self._tree.unlink(path)
+        self._tree.write(path, (self._boot, b"\n", content))
+
+    def _plan(self) -> ScriptPlan:
+        text = read(self._tree, f"{FOLDER}/{PLAN}")
+        if text is None:
+            raise DatabaseError("the list of the transaction's scripts is not there", "run: unbrick packages repair")
+        return script_plan.decode(text)
+
+    def _all(self, kind: str, listed: Sequence[Call]) -> None:
+        for number, call in enumerate(listed):
+            if self.marked(f"{kind}.{number}") is None:
+                self.call(call)
+                self.mark(f"{kind}.{number}")
+
+    def _all_before_done(self, plan: ScriptPlan) -> int:
+        """How many of the calls before ended well, under whichever kernel."""
+        numbers = range(len(plan.before))
+        done = (self._tree.look(f"{FOLDER}/{script_plan.BEFORE}.{number}") for number in numbers)
+        return next((number for number, mark in zip(numbers, done, strict=True) if mark is None), len(plan.before))
+
+
+def _to_take_back(plan: ScriptPlan, done: int) -> list[Call]:
+    """What belongs to turns that were begun: of those whose call was the next, nobody knows how far it came."""
+    if done >= len(plan.before):
+        return plan.back
+    begun = {call.info for call in plan.before[: done + 1]}
+    return [call for call in plan.back if call.info in begun]
+
+
+class _Triggers:
+    """The triggers that wait, from what the plan says and what scripts activated, until there are none."""
+
+    def __init__(self, scripts: Scripts, tree: Tree, plan: ScriptPlan) -> None:
+        self._scripts = scripts
+        self._tree = tree
+        self._plan = plan
+        earlier = scripts.marked(ACTIVATED)
+        self._waiting = plan.pending if earlier is None else _waiting(earlier)
+
+    def process(self) -> None:
+        for _call in range(TRIGGER_CALLS_MAX):
+            self._take_activated()
+            if not self._waiting:
+                return
+            key = next(iter(self._waiting))
+            self._scripts.call(triggered(self._plan.listeners[key], self._waiting[key]))
+            del self._waiting[key]
+            self._note()
+        self._take_activated()
+        names = " ".join(dict.fromkeys(name for names in self._waiting.values() for name in names))
+        raise ScriptError(
+            f"after {TRIGGER_CALLS_MAX} calls there are still triggers: {names}",
+            "look at what these packages activate; the transaction was taken back",
+        )
+
+    def _take_activated(self) -> None:
+        """Move what ``dpkg-trigger`` noted to what waits: written down there before it goes here."""
+        text = read(self._tree, UNINCORPORATED)
+        names = triggers.unincorporated(text or b"")
+        if not names:
+            return
+        listeners = ({key: [name]} for name in names for key in self._plan.interests.get(name, ()))
+        self._waiting = triggers.merge(self._waiting, *listeners)
+        self._note()
+        _empty_unincorporated(self._tree)
+
+    def _note(self) -> None:
+        self._scripts.mark(ACTIVATED, script_plan.text_of(script_plan.pending_lines(self._waiting)))
+
+
+def _empty_unincorporated(tree: Tree) -> None:
+    """``dpkg-trigger`` does nothing, and says nothing, where there is no such file."""
+    if tree.look(UNINCORPORATED) is not None:
+        tree.unlink(UNINCORPORATED)
+    if tree.look(TRIGGERS) is not None:
+        tree.write(UNINCORPORATED, ())
+        tree.set_attributes(UNINCORPORATED, 0o644, 0, 0, int(time.time()))
+
+
+def _waiting(text: bytes) -> dict[str, list[str]]:
+    return {fields[1]: fields[2:] for fields in script_plan.fields_of(text)}
+
+
+def environment(call: Call) -> dict[str, str]:
+    """What dpkg tells a script; see dpkg(1), "ENVIRONMENT". Nothing of the caller's gets through."""
+    return {
+        **ENVIRONMENT,
+        "DPKG_MAINTSCRIPT_PACKAGE": call.package,
+        "DPKG_MAINTSCRIPT_ARCH": call.architecture,
+        "DPKG_MAINTSCRIPT_NAME": call.script,
+    }
+
+
+def message(call: Call, ended: Ended) -> str:
+    """One line for what happened, then the last lines that the script said."""
+    how = "did not end in its time" if ended.ended_by_us else f"ended with {ended.code}"
+    said = [line for line in ended.output.decode("utf-8", "replace").splitlines() if line.strip()]
+    text = "\n".join(f"  {line}" for line in said[-MESSAGE_LINES:])[-MESSAGE_CHARACTERS_MAX:]
+    return f"the script {call} {how}" + (f":\n{text}" if text else "")
+
+
+def _program(call: Call) -> str:
+    if call.place == INSTALLED:
+        return f"/{INFO}/{call.info}.{call.script}"
+    return f"/{FOLDER}/{call.info}.{call.place}/{call.script}"
+
+
+def read(tree: Tree, path: str) -> bytes | None:
+    """A small file, or None where there is none."""
+    if tree.look(path) is None:
+        return None
+    reader = tree.open(path)
+    try:
+        return reader.read(READ_BYTES_MAX)
+    finally:
+        reader.close()
+
+
+def _remove(tree: Tree, path: str) -> None:
+    for name in tree.list(path):
+        below = f"{path}/{name}"
+        stat = tree.look(below)
+        if stat is not None and stat.kind == "directory":
+            _remove(tree, below)
+        else:
+            tree.unlink(below)
+    tree.remove_directory(path)
+
+
+def _boot_id() -> str:
+    with open(BOOT_ID) as file:
+        return file.read().strip()

@@ -1,0 +1,1 @@
+"""dpkg and this package manager side by side: the same real packages in two copies of one Debian root."""

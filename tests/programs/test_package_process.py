@@ -1,0 +1,86 @@
+"""Programs that packages bring along are bounded: in time, with all that they started, and in what they say."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from packagemanager.process import EXIT_NOT_STARTED, OUTPUT_BYTES_MAX, Ended, run
+
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "WORD": "given"}
+
+
+def shell(text: str, seconds_max: float = 20.0) -> Ended:
+    return run("/", "/bin/sh", ("-c", text, "name", "first"), ENVIRONMENT, seconds_max)
+
+
+def test_a_program_gets_its_arguments_and_its_environment_and_nothing_else() -> None:
+    ended = shell('echo "$1 $WORD ${HOME-none} $(cat | wc -c) $(umask) $PWD"; exit 3')
+    assert (ended.code, ended.output, ended.good) == (3, b"first given none 0 0022 /\n", False)
+
+
+def test_a_program_has_the_signals_that_a_shell_expects() -> None:
+    assert (
+        b"141"
+        in shell('(yes; echo $? >&2) 2>&1 >/dev/full; bash -c "yes | head -1 >/dev/null; echo \\${PIPESTATUS}"').output
+    )
+
+
+def test_of_a_huge_output_the_end_is_kept() -> None:
+    ended = shell('i=0; while [ $i -lt 9000 ]; do echo "a line of some length"; i=$((i+1)); done; echo the end')
+    assert ended.good
+    assert len(ended.output) == OUTPUT_BYTES_MAX
+    assert ended.output.endswith(b"the end\n")
+
+
+@pytest.mark.requirement("M20")
+def test_a_program_that_talks_for_ever_is_ended() -> None:
+    started = time.monotonic()
+    ended = shell("yes", seconds_max=0.5)
+    assert ended.ended_by_us
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.requirement("M20")
+def test_with_a_program_that_hangs_its_children_end(tmp_path: Path) -> None:
+    """They hold the pipe open, ignore what can be ignored, and one has closed what it could speak with."""
+    children = f"sleep 1234 & echo $! >{tmp_path}/a; (trap '' TERM HUP INT; exec sleep 1234) & echo $! >{tmp_path}/b"
+    ended = shell(f"echo started; {children}; exec sleep 1234 >/dev/null 2>&1", seconds_max=0.5)
+    assert (ended.ended_by_us, ended.output, ended.good) == (True, b"started\n", False)
+    for name in ("a", "b"):
+        assert not is_running(int((tmp_path / name).read_text()))
+
+
+def test_a_daemon_that_a_program_leaves_behind_lives_on(tmp_path: Path) -> None:
+    """It holds the pipe open: nobody waits for it."""
+    started = time.monotonic()
+    ended = shell(f"sleep 1234 & echo $! >{tmp_path}/daemon; echo done")
+    daemon = int((tmp_path / "daemon").read_text())
+    try:
+        assert (ended.good, ended.output) == (True, b"done\n")
+        assert time.monotonic() - started < 3
+        assert is_running(daemon)
+    finally:
+        os.kill(daemon, 9)
+
+
+def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
+    ended = run("/", str(tmp_path / "absent"), (), ENVIRONMENT, 5)
+    assert ended.code == EXIT_NOT_STARTED
+    assert b"No such file" in ended.output
+
+
+def test_a_program_sees_its_root_alone(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "program").write_bytes(Path("/bin/true").read_bytes())
+    (tmp_path / "bin" / "program").chmod(0o755)
+    assert run(str(tmp_path), "/bin/sh", (), ENVIRONMENT, 5).code == EXIT_NOT_STARTED
+
+
+def is_running(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
