@@ -185,6 +185,10 @@ class Diversions:
         target, owner = self._to.get(path, (path, name))
         return path if owner == name else target
 
+    def owned(self) -> list[tuple[str, str]]:
+        """Every path, and the package that diverted it; the owner of the system himself is ``:``."""
+        return [(path, owner) for path, (_target, owner) in self._to.items()]
+
     def __len__(self) -> int:
         return len(self._to)
 

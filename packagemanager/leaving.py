@@ -99,8 +99,11 @@ def is_forgotten(package: Package, purge: bool, database: Database) -> bool:
 
 def _remove(package: Package, purge: bool, leaving: Leaving, database: Database, ground: Ground) -> None:
     guarded = {conffile.path for conffile in package.conffiles}
+    above = set() if purge else _above(list(guarded))
     for path in database.list(package):
         place = ground.place(path, package.name)
+        if path in above:
+            continue
         if path not in guarded:
             leaving.add(place, f"{package.key} is removed")
         elif purge:

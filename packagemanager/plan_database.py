@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from packagemanager import database as known
 from packagemanager import files, status, triggers
-from packagemanager.entry import FILE
+from packagemanager.entry import FILE, HARD_LINK
 from packagemanager.leaving import is_forgotten
 
 TYPE_CHECKING = False
@@ -129,7 +129,8 @@ def _list_text(paths: Iterable[str]) -> bytes:
 
 def _md5_text(entries: Iterable[Entry], md5: dict[str, str]) -> bytes:
     """What dpkg writes for a package that comes without it."""
-    listed = (f"{md5[entry.path]}  {entry.path}\n" for entry in entries if entry.kind == FILE)
+    first = {FILE: lambda entry: entry.path, HARD_LINK: lambda entry: entry.target}
+    listed = (f"{md5[first[entry.kind](entry)]}  {entry.path}\n" for entry in entries if entry.kind in first)
     return "".join(listed).encode("utf-8", "surrogateescape")
 
 

@@ -1,0 +1,373 @@
+"""The flow of a transaction, as docs/packages.md has it: every part is somewhere else, the order of the steps is here.
+
+Every step can be cut and made again; what is under way is finished or undone before anything else is begun.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from packagemanager import plan as planner
+from packagemanager import supported
+from packagemanager.changes import Wish, decide, lacking
+from packagemanager.control import paragraph
+from packagemanager.database import Database, read_text
+from packagemanager.engine import Engine
+from packagemanager.errors import DatabaseError, PackageError, RefusedError
+from packagemanager.ground import Ground
+from packagemanager.incoming import Counting, unpack
+from packagemanager.operation import REMOVE
+from packagemanager.phases import DAMAGED, TRYING
+from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
+from packagemanager.scripts import Scripts
+from packagemanager.staging import Staging
+from packagemanager.turns import Turns, runs
+from packagemanager.wanted import NOTHING, Wanted, decode
+from packagemanager.wanted import PATH as WANTED_PATH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Protocol
+
+    from packagemanager.changes import Changes
+    from packagemanager.engine import Resumed
+    from packagemanager.incoming import Incoming, Source, Stage
+    from packagemanager.plan import Plan
+    from packagemanager.scripts import Run
+    from packagemanager.tree import Tree
+
+    Bring = Callable[[Sequence[str]], Mapping[str, Source]]
+    Report = Callable[[str, int, int], None]
+
+    class Ledger(Protocol):
+        """What else has to know: recovery's journal. Each is told before the next step is taken."""
+
+        def staged(self, serial: int, digest: bytes) -> None: ...
+
+        def applied(self) -> None: ...
+
+        def taken_back(self) -> None: ...
+
+
+NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL, DONE = "nothing", "waits-for-restart", "on-trial", "done"
+UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
+FINISHED_MARK = f"{SCRIPTS_FOLDER}/finished"
+KIBIBYTE = 1024
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+LINES_IN_FACTS_MAX = 200
+
+
+class Order:
+    """What is asked for: ``bring`` gives the sources of packages by key, for the keys that it is asked for."""
+
+    __slots__ = ("bring", "serial", "transaction", "wish")
+
+    def __init__(self, wish: Wish, bring: Bring, serial: int, transaction: bytes) -> None:
+        self.wish = wish
+        self.bring = bring
+        self.serial = serial
+        self.transaction = transaction
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.serial, self.transaction, self.wish.wanted)
+
+
+class Proposal:
+    """What an order would do, or does."""
+
+    __slots__ = ("changes", "database", "incoming", "plan")
+
+    def __init__(self, changes: Changes, incoming: Sequence[Incoming], plan: Plan, database: Database) -> None:
+        self.changes = changes
+        self.incoming = incoming
+        self.plan = plan
+        self.database = database
+
+
+class Manager:
+    """The packages below ``tree``. ``run`` runs scripts; without it none are run, as for a root of another machine.
+
+    Raises (every method):
+        PackageError: by its kind, with what to do; whether something changed is said.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        *,
+        run: Run | None = None,
+        ledger: Ledger | None = None,
+        report: Report = lambda stage, done, total: None,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.tree = tree
+        self.engine = Engine(tree, alive)
+        self._run = run
+        self._ledger = ledger
+        self._report = report
+
+    # Looking.
+
+    def wanted(self) -> Wanted:
+        """What this device was told last."""
+        text = read_text(self.tree, WANTED_PATH)
+        return NOTHING if text is None else decode(text)
+
+    def plan(self, order: Order) -> Proposal:
+        """What :meth:`apply` would do. Nothing is changed; everything is read."""
+        changes, sources, database = self._decide(order)
+        ground = Ground(self.tree, database)
+        stage = Counting()
+        incoming = self._unpack(changes, sources, stage, database, ground)
+        plan = planner.make(changes, incoming, order.wanted, database, ground, stage)
+        self._check_scripts(changes, incoming, plan, database, ground)
+        return Proposal(changes, incoming, plan, database)
+
+    # Changing.
+
+    def apply(self, order: Order, *, live: bool = True, settle: bool = False) -> str:
+        """Bring the device to what is ordered.
+
+        ``live``: the files change now; otherwise recovery changes them at the next start, before the system runs.
+        ``settle``: it is good as soon as its scripts ran; otherwise :meth:`settle` has to be called once the system
+        is known to run well.
+
+        Returns: `NOTHING_TO_DO`, `WAITS_FOR_RESTART`, `ON_TRIAL` or `DONE`.
+        """
+        lock = self.engine.lock()
+        try:
+            self._clear_the_way()
+            if self._is_done(order):
+                return NOTHING_TO_DO
+            self._prepare(order)
+            self._begin(order)
+            if not live:
+                return WAITS_FOR_RESTART
+            self._go_forward()
+            self._configure()
+            return self._settle() if settle else ON_TRIAL
+        finally:
+            lock.close()
+
+    def resume(self, *, settle: bool = False) -> Resumed:
+        """Finish or undo what a cut left. What waits for its scripts gets them."""
+        lock = self.engine.lock()
+        try:
+            resumed = self._resume()
+            if resumed.now == TRYING:
+                self._configure()
+                if settle:
+                    self._settle()
+            return resumed
+        finally:
+            lock.close()
+
+    def settle(self) -> str:
+        """The system runs well: what was replaced is not kept any longer."""
+        lock = self.engine.lock()
+        try:
+            return self._settle() if self.engine.phase() == TRYING else NOTHING_TO_DO
+        finally:
+            lock.close()
+
+    def undo(self) -> tuple[tuple[str, str], ...]:
+        """Bring the old set back. Returns: paths that could not be brought back, with reasons."""
+        lock = self.engine.lock()
+        try:
+            return self._take_back()
+        finally:
+            lock.close()
+
+    # Deciding.
+
+    def _decide(self, order: Order) -> tuple[Changes, Mapping[str, Source], Database]:
+        database = Database(self.tree)
+        needed = lacking(database.packages, order.wish)
+        sources = order.bring(needed) if needed else {}
+        offered = {key: paragraph(sources[key].control()[0]) for key in needed if key in sources}
+        changes = decide(database.packages, order.wish, offered, database.architectures())
+        return changes, sources, database
+
+    def _is_done(self, order: Order) -> bool:
+        database = Database(self.tree)
+        is_there = not lacking(database.packages, order.wish)
+        surplus = [package.key for package in database.present() if package.key not in order.wish.wanted]
+        return is_there and not surplus and not database.updates and self.wanted().encode() == order.wanted.encode()
+
+    def _unpack(
+        self, changes: Changes, sources: Mapping[str, Source], stage: Stage, database: Database, ground: Ground
+    ) -> list[Incoming]:
+        found = []
+        for number, change in enumerate(changes.unpacked):
+            self._report("unpack", number, len(changes.unpacked))
+            found.append(unpack(change, sources[change.key], stage, database, ground))
+        self._report("unpack", len(changes.unpacked), len(changes.unpacked))
+        return found
+
+    def _check_scripts(
+        self, changes: Changes, incoming: Sequence[Incoming], plan: Plan, database: Database, ground: Ground
+    ) -> Turns | None:
+        """Refuse what scripts want and cannot have, by name."""
+        if self._run is None:
+            return None
+        turns = Turns(changes, incoming, database)
+        gone = [operation.path for operation in plan.operations if operation.act == REMOVE]
+        come = [operation.path for operation in plan.operations if operation.act != REMOVE]
+        facts = supported.Facts(runs(ground), runs(ground, gone, come), database.diversions.owned(), turns.unmet_before)
+        supported.refuse(turns.all(), turns.controls, facts)
+        return turns
+
+    # The steps.
+
+    def _clear_the_way(self) -> None:
+        resumed = self._resume()
+        if resumed.now == TRYING:
+            raise RefusedError(
+                "the packages of the last transaction are on trial",
+                "Once the system runs well, `unbrick mark-good` confirms them; then apply this one.",
+            )
+
+    def _resume(self) -> Resumed:
+        resumed = self.engine.resume()
+        if resumed.now == DAMAGED:
+            raise DatabaseError(
+                "a transaction is under way and its plan does not read",
+                "`unbrick packages repair` compares every file with what its package shipped.",
+            )
+        if resumed.now is None:
+            self._end_scripts()
+        return resumed
+
+    def _end_scripts(self) -> None:
+        """No transaction is under way: scripts that began for one that is not there are told so."""
+        if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None:
+            return
+        scripts = Scripts(self.tree, self._run)
+        begun_for = read_text(self.tree, UNDER_WAY_MARK) or b""
+        if begun_for != self.wanted().transaction:
+            scripts.back()
+        scripts.forget()
+
+    def _prepare(self, order: Order) -> None:
+        """Steps 1 to 4: everything that is new is durable beside the old."""
+        changes, sources, database = self._decide(order)
+        _check_room(self.tree, changes)
+        staging = Staging(self.tree)
+        try:
+            plan = self._stage(order, changes, sources, database, staging)
+        except OSError as error:
+            staging.abandon()
+            self._end_scripts()
+            if error.errno in NO_ROOM:
+                raise RefusedError("there is no room for this transaction; nothing changed", _MAKE_ROOM) from error
+            raise
+        except BaseException:
+            staging.abandon()
+            self._end_scripts()
+            raise
+        facts = {
+            "serial": str(order.serial),
+            "transaction": order.transaction.hex(),
+            "changes": "\n".join(changes.lines()[:LINES_IN_FACTS_MAX]),
+        }
+        try:
+            self.engine.prepare(plan.operations, facts)
+        except PackageError:
+            self._end_scripts()
+            raise
+
+    def _stage(
+        self,
+        order: Order,
+        changes: Changes,
+        sources: Mapping[str, Source],
+        database: Database,
+        staging: Staging,
+    ) -> Plan:
+        ground = Ground(self.tree, database)
+        incoming = self._unpack(changes, sources, staging, database, ground)
+        if self._run is not None:
+            plan = planner.make(changes, incoming, order.wanted, database, ground, Counting())
+            turns = self._check_scripts(changes, incoming, plan, database, ground)
+            assert turns is not None
+            if self._run_before(order, turns, plan):
+                database = Database(self.tree)
+                ground = Ground(self.tree, database)
+        self._report("plan", 0, 1)
+        return planner.make(changes, incoming, order.wanted, database, ground, staging)
+
+    def _run_before(self, order: Order, turns: Turns, plan: Plan) -> bool:
+        """prerm and preinst; whether any ran, so that everything has to be looked at again."""
+        from packagemanager import script_plan
+
+        assert self._run is not None
+        calls = script_plan.make(turns.script_changes(plan.paths))
+        scripts = Scripts(self.tree, self._run)
+        scripts.keep(calls, turns.controls)
+        self.tree.write(UNDER_WAY_MARK, (order.transaction,))
+        self._report("scripts before", 0, 1)
+        scripts.before()
+        return bool(calls.before)
+
+    def _begin(self, order: Order) -> None:
+        self.engine.begin()
+        if self._ledger is None:
+            return
+        try:
+            self._ledger.staged(order.serial, order.transaction)
+        except BaseException:
+            self.engine.back()
+            self._end_scripts()
+            raise
+
+    def _go_forward(self) -> None:
+        self._report("files", 0, 1)
+        try:
+            self.engine.forward()
+        except PackageError:
+            self._take_back()
+            raise
+        if self._ledger is not None:
+            self._ledger.applied()
+
+    def _configure(self) -> None:
+        """postrm, postinst and triggers; what fails takes the transaction back."""
+        if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None or self.tree.look(FINISHED_MARK) is not None:
+            return
+        self._report("scripts after", 0, 1)
+        scripts = Scripts(self.tree, self._run)
+        try:
+            scripts.after()
+        except PackageError:
+            self._take_back()
+            raise
+        self.tree.replace(FINISHED_MARK, b"")
+
+    def _take_back(self) -> tuple[tuple[str, str], ...]:
+        left = self.engine.back()
+        self._end_scripts()
+        if self._ledger is not None:
+            self._ledger.taken_back()
+        return left
+
+    def _settle(self) -> str:
+        self.engine.done()
+        self._end_scripts()
+        return DONE
+
+
+_MAKE_ROOM = "Free some space, or ask the master for a smaller transaction."
+
+
+def _check_room(tree: Tree, changes: Changes) -> None:
+    """By what packages say of their size. Raises ``RefusedError``."""
+    sizes = [change.new.get("Installed-Size", "0") for change in changes.unpacked if change.new]
+    needed = sum(int(size) for size in sizes if size.isascii() and size.isdigit()) * KIBIBYTE
+    free, _inodes = tree.free()
+    if needed > free:
+        raise RefusedError(
+            f"the packages need about {needed >> 20} MiB beside what is there, and {free >> 20} MiB are free",
+            _MAKE_ROOM,
+        )

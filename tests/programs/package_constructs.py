@@ -1,0 +1,142 @@
+"""Packages that have every construct, as steps that a root goes through: for comparing what it becomes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.programs.dpkg_twin import Content
+
+Change = Callable[[Path], object]
+"""What the owner of a system does below its root."""
+
+
+class Package:
+    """What `dpkg_twin.Workbench.deb` is called with."""
+
+    def __init__(self, name: str, version: str, files: dict[str, Any], **more: Any) -> None:
+        self.name = name
+        self.version = version
+        self.files: dict[str, Content] = files
+        self.more = more
+
+
+Step = Change | Package | list[Package] | str
+"""A change, packages to install in one transaction, or the name of one to remove."""
+
+
+def p(version: str, files: dict[str, Any], **more: Any) -> Package:
+    return Package("p", version, files, **more)
+
+
+def q(version: str, files: dict[str, Any], **more: Any) -> Package:
+    return Package("q", version, files, **more)
+
+
+def write(path: str, content: str) -> Change:
+    def change(root: Path) -> None:
+        (root / path).write_text(content)
+        os.utime(root / path, (1, 1))
+
+    return change
+
+
+def merged(root: Path) -> None:
+    (root / "usr/lib").mkdir(parents=True)
+    (root / "lib").symlink_to("usr/lib")
+
+
+def overrides(root: Path) -> None:
+    (root / "var/lib/dpkg/statoverride").write_text("#77 #78 4711 /f\n#77 #77 1777 /d\n")
+
+
+def divert(root: Path) -> None:
+    (root / "var/lib/dpkg/diversions").write_text("/f\n/f.q\nq\n")
+    if (root / "f").exists():
+        (root / "f").rename(root / "f.q")
+
+
+def held(root: Path) -> None:
+    path = root / "var/lib/dpkg/status"
+    path.write_text(path.read_text().replace("Status: install", "Status: hold"))
+
+
+def foreign(root: Path) -> None:
+    (root / "var/lib/dpkg/arch").write_text("amd64\ni386\n")
+
+
+SAME = "Multi-Arch: same\n"
+LIBRARY = {"/doc": "1", "/lib/x": "x", "/etc/c": "c"}
+POSTRM = {"postrm": "#!/bin/sh\nexit 0\n"}
+CONSTRUCTS: dict[str, list[Step]] = {
+    "a folder that becomes a link stays": [p("1", {"/a/d/x": "1"}), p("2", {"/a/e/x": "2", "/a/d": ("e",)})],
+    "so it does with files of the owner": [
+        p("1", {"/a/d/x": "1"}), write("a/d/user", "u"), p("2", {"/a/e/x": "2", "/a/d": ("e",)})],
+    "a folder that becomes a link to nothing stays": [p("1", {"/a/d/x": "1"}), p("2", {"/a/d": ("nowhere",)})],
+    "a link that becomes a folder stays": [p("1", {"/a/e/x": "1", "/a/d": ("e",)}), p("2", {"/a/d/x": "2"})],
+    "so it does where the folder stays, too": [
+        p("1", {"/a/e/x": "1", "/a/d": ("e",)}), p("2", {"/a/e/y": "y", "/a/d/x": "2"})],
+    "a folder that becomes a file": [p("1", {"/a/d/x": "1", "/a/d/s/y": "2"}), p("2", {"/a/d": "file"})],
+    "a file that becomes a folder": [p("1", {"/a/d": "f"}), p("2", {"/a/d/x": "2"})],
+    "a link to nothing that becomes a folder": [p("1", {"/a/d": ("no",)}), p("2", {"/a/d/x": "2"})],
+    "a file and a link change places": [
+        p("1", {"/a/d": "f", "/a/l": ("d",)}), p("2", {"/a/d": ("l",), "/a/l": "f2"})],
+    "a link changes its target": [
+        p("1", {"/l": ("a",), "/a": "a", "/b": "b"}), p("2", {"/l": ("b",), "/a": "a", "/b": "b"})],
+    "a shared folder stays": [p("1", {"/s": None, "/k": "k"}), q("1", {"/s": None}), p("2", {"/k": "k"})],
+    "a shared folder stays on removal": [p("1", {"/s": None, "/k": "k"}), q("1", {"/s": None}), "p"],
+    "a file is taken over": [
+        p("1", {"/f": "p", "/k": "k"}), q("1", {"/f": "q"}, control="Replaces: p\n"),
+        p("2", {"/f": "p2", "/k": "k2"}), "q"],
+    "a file moves to another package": [
+        p("1", {"/f": "p", "/k": "k"}), [q("1", {"/f": "q"}, control="Replaces: p (<< 2)\n"), p("2", {"/k": "k2"})]],
+    "a diverted file": [
+        p("1", {"/f": "p", "/k": "k"}), divert, q("1", {"/f": "q"}), p("2", {"/f": "p2", "/k": "k"}), "p"],
+    "what the owner set of modes": [overrides, p("1", {"/f": "p", "/d": None}), p("2", {"/f": "p2", "/d": None})],
+    "a held package": [p("1", {"/f": "p"}), held, p("2", {"/f": "p2"})],
+    "a file that moves along a link": [merged, p("1", {"/lib/x": "1"}), p("2", {"/usr/lib/x": "2"}), "p"],
+    "a conffile that is none any more": [
+        p("1", {"/etc/c": "1"}, conffiles=["/etc/c"]), write("etc/c", "mine"), p("2", {"/etc/c": "2"})],
+    "a file becomes a conffile": [p("1", {"/etc/c": "1"}), p("2", {"/etc/c": "2"}, conffiles=["/etc/c"])],
+    "a conffile that has to go": [
+        p("1", {"/etc/c": "1", "/etc/d": "d", "/x": "x"}, conffiles=["/etc/c", "/etc/d"]), write("etc/c", "mine"),
+        p("2", {"/x": "x"}, conffiles=["remove-on-upgrade /etc/c", "remove-on-upgrade /etc/d"]),
+        p("3", {"/x": "x"})],
+    "a conffile moves to another package": [
+        p("1", {"/etc/c": "1", "/x": "x"}, conffiles=["/etc/c"]), write("etc/c", "mine"),
+        [q("1", {"/etc/c": "1"}, conffiles=["/etc/c"], control="Replaces: p (<< 2)\n"), p("2", {"/x": "x"})]],
+    "another architecture": [p("1", {"/x": "x"}), p("2", {"/x": "y"}, architecture="amd64")],
+    "another architecture of what was removed": [
+        p("1", {"/etc/x": "x"}, conffiles=["/etc/x"]), "p",
+        p("2", {"/etc/x": "y"}, conffiles=["/etc/x"], architecture="amd64")],
+    "a script that has to run on purge": [p("1", {"/x": "x"}, controls=POSTRM), "p"],
+    "a removed package leaves a folder of the owner": [
+        p("1", {"/x/y/z": "x", "/etc/k": "x"}, conffiles=["/etc/k"]), write("x/u", "1"), "p"],
+    "so it does without conffiles": [p("1", {"/x/y/z": "x"}), write("x/u", "1"), "p"],
+    "conffiles beside those of others": [
+        p("1", {"/x/y/z": "x", "/etc/k": "k", "/etc/q": "q"}, conffiles=["/etc/k"], controls=POSTRM),
+        q("1", {"/etc/foo": "f"}), "p"],
+    "a package that comes without its conffile": [
+        p("1", {"/etc/k": "x"}, conffiles=["/etc/k"]), p("2", {"/usr/k": "x"}), "p"],
+    "a conffile that was deleted": [
+        p("1", {"/etc/k": "x"}, conffiles=["/etc/k"]), lambda root: (root / "etc/k").unlink(), "p"],
+    "setuid, and hard links": [
+        p("1", {"/b/one": "1", "/b/z": "z"}, modes={"/b/one": 0o4755}, hard_links={"/b/two": "/b/one"}),
+        p("2", {"/b/one": "1", "/b/z": "z2"}, modes={"/b/one": 0o4755}, hard_links={"/b/two": "/b/one"}),
+        p("3", {"/b/one": "3"}, hard_links={"/b/two": "/b/one", "/b/three": "/b/one"})],
+    "names that are no words": [
+        p("1", {"/a b/c%d": "1", "/ä": "2", b"/\xff".decode(errors="surrogateescape"): "3"}), "p"],
+    "one package for two architectures": [
+        foreign, [p("1", LIBRARY, architecture=one, control=SAME) for one in ("amd64", "i386")],
+        [p("2", LIBRARY | {"/doc": "2"}, architecture=one, control=SAME) for one in ("amd64", "i386")], "p:i386", "p"],
+    "triggers": [
+        p("1", {"/x": "x"}, controls={"triggers": "interest-noawait /usr/share/x\ninterest word\nactivate other\n"}),
+        q("1", {"/y": "y"}, controls={"triggers": "interest /usr/lib\n# comment\ninterest-noawait word\n"}),
+        p("2", {"/x": "x"}, controls={"triggers": "interest /usr/share/y\n"}), "q"],
+    "what dpkg does not know of fields": [
+        p("1", {"/x": "x"}, control="Protected: yes\nBuilt-Using: a (= 1)\nDepends: a:any (<< 1-0) | b (>> 1:0-1)\n"
+                            "Provides: a (= 0)\nVcs-Git: x\nEssential: yes\nPriority: Strange\n"),
+        p("2", {"/x": "x"})],
+}  # fmt: skip
