@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Report = Callable[[str, int, int], None]
 
 MD5_CHARACTERS = 32
-CHANGES, ADOPTION = "changes", "adoption"
+KIND, ADOPTION = "kind", "adoption"
 TEXT_MODE = 0o644
 MISSING, CHANGED, STRANGE = "is not there", "is not as it was shipped", "is a device or pipe"
 
@@ -57,7 +57,7 @@ def adopt(tree: Tree, report: Report = lambda stage, done, total: None) -> Adopt
     lock = engine.lock()
     try:
         resumed = engine.resume()
-        if resumed.now == TRYING and resumed.facts.get(CHANGES) == ADOPTION:
+        if resumed.now == TRYING and resumed.facts.get(KIND) == ADOPTION:
             engine.done()
         elif resumed.now is not None:
             raise RefusedError("a transaction is under way", "finish it first: unbrick packages apply")
@@ -89,7 +89,7 @@ def _adopt(tree: Tree, engine: Engine, report: Report) -> Adoption:
     except BaseException:
         staging.abandon()
         raise
-    engine.prepare(tuple(operations), {CHANGES: ADOPTION})
+    engine.prepare(tuple(operations), {KIND: ADOPTION})
     engine.begin()
     engine.forward()
     engine.done()

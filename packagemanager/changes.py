@@ -110,6 +110,18 @@ class Wish:
         self.purge = purge
 
 
+def needs_restart(changes: Changes) -> bool:
+    """Whether what everything runs with changes: then no running system should see a mixture."""
+    touched = [change.old.fields for change in changes.removed if change.old]
+    touched += [change.new for change in changes.unpacked if change.new]
+    return any(_is_needed_by_all(fields) for fields in touched)
+
+
+def _is_needed_by_all(fields: Paragraph) -> bool:
+    marks = ("Essential", "Protected", "Important")
+    return fields.get("Priority") == "required" or any(fields.get(mark).lower() == "yes" for mark in marks)
+
+
 def lacking(packages: Mapping[str, Package], wish: Wish) -> list[str]:
     """The wanted keys that are not there whole in that version, in the order to unpack: somebody must bring them."""
     return [key for key in wish.unpack if not _is_there(packages.get(key), wish.wanted[key])]

@@ -3,7 +3,8 @@
 Before it, ``transaction/room/`` gets as many files as inodes could be needed, which together hold as many bytes. Nobody
 else can take them. Where the disk says that it is full, they are given up and the operation is done again.
 
-The bound is that of file systems of 4 KiB blocks whose folders take no more than what ext4's do: half-full blocks. What a whole new file needs is not in it: those are staged, and durable, before.
+The bound is that of file systems of 4 KiB blocks whose folders take no more than what ext4's do: half-full blocks.
+What a whole new file needs is not in it: those are staged, and durable, before.
 """
 
 from __future__ import annotations

@@ -172,7 +172,9 @@ class Root:
         self._forget()
 
     def replace(self, path: str, content: bytes) -> None:
-        atomic_replace(os.path.join(self.folder, self.resolve(path)), content)
+        parent, name = _split(path)
+        # Walked, not resolved: a link that leads nowhere inside of the root must not be followed out of it.
+        atomic_replace(os.path.join(self.folder, self._walk(parent, LINKS_MAX)[1], name), content)
 
     def sync(self) -> None:
         self._forget()

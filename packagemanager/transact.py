@@ -9,7 +9,7 @@ import errno
 
 from packagemanager import plan as planner
 from packagemanager import supported
-from packagemanager.changes import Wish, decide, lacking
+from packagemanager.changes import Wish, decide, lacking, needs_restart
 from packagemanager.control import paragraph
 from packagemanager.database import Database, read_text
 from packagemanager.engine import Engine
@@ -54,6 +54,7 @@ NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL, DONE = "nothing", "waits-for-restart
 UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
 FINISHED_MARK = f"{SCRIPTS_FOLDER}/finished"
 KIBIBYTE = 1024
+KIND = "apply"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LINES_IN_FACTS_MAX = 200
 
@@ -104,8 +105,8 @@ class Manager:
     ) -> None:
         self.tree = tree
         self.engine = Engine(tree, alive)
+        self.ledger = ledger
         self._run = run
-        self._ledger = ledger
         self._report = report
 
     # Looking.
@@ -127,10 +128,11 @@ class Manager:
 
     # Changing.
 
-    def apply(self, order: Order, *, live: bool = True, settle: bool = False) -> str:
+    def apply(self, order: Order, *, live: bool | None = True, settle: bool = False) -> str:
         """Bring the device to what is ordered.
 
         ``live``: the files change now; otherwise recovery changes them at the next start, before the system runs.
+        None: at the next start if packages change that everything needs.
         ``settle``: it is good as soon as its scripts ran; otherwise :meth:`settle` has to be called once the system
         is known to run well.
 
@@ -141,9 +143,9 @@ class Manager:
             self._clear_the_way()
             if self._is_done(order):
                 return NOTHING_TO_DO
-            self._prepare(order)
+            changes = self._prepare(order)
             self._begin(order)
-            if not live:
+            if live is False or (live is None and needs_restart(changes)):
                 return WAITS_FOR_RESTART
             self._go_forward()
             self._configure()
@@ -236,6 +238,10 @@ class Manager:
                 "a transaction is under way and its plan does not read",
                 "`unbrick packages repair` compares every file with what its package shipped.",
             )
+        if resumed.now == TRYING and resumed.facts.get("kind", KIND) != KIND:
+            # A repair or an adoption: there is nothing that had to be tried.
+            self.engine.done()
+            resumed.now = None
         if resumed.now is None:
             self._end_scripts()
         return resumed
@@ -250,7 +256,7 @@ class Manager:
             scripts.back()
         scripts.forget()
 
-    def _prepare(self, order: Order) -> None:
+    def _prepare(self, order: Order) -> Changes:
         """Steps 1 to 4: everything that is new is durable beside the old."""
         changes, sources, database = self._decide(order)
         _check_room(self.tree, changes)
@@ -271,12 +277,14 @@ class Manager:
             "serial": str(order.serial),
             "transaction": order.transaction.hex(),
             "changes": "\n".join(changes.lines()[:LINES_IN_FACTS_MAX]),
+            "kind": KIND,
         }
         try:
             self.engine.prepare(plan.operations, facts)
         except PackageError:
             self._end_scripts()
             raise
+        return changes
 
     def _stage(
         self,
@@ -313,10 +321,10 @@ class Manager:
 
     def _begin(self, order: Order) -> None:
         self.engine.begin()
-        if self._ledger is None:
+        if self.ledger is None:
             return
         try:
-            self._ledger.staged(order.serial, order.transaction)
+            self.ledger.staged(order.serial, order.transaction)
         except BaseException:
             self.engine.back()
             self._end_scripts()
@@ -329,8 +337,8 @@ class Manager:
         except PackageError:
             self._take_back()
             raise
-        if self._ledger is not None:
-            self._ledger.applied()
+        if self.ledger is not None:
+            self.ledger.applied()
 
     def _configure(self) -> None:
         """postrm, postinst and triggers; what fails takes the transaction back."""
@@ -348,8 +356,8 @@ class Manager:
     def _take_back(self) -> tuple[tuple[str, str], ...]:
         left = self.engine.back()
         self._end_scripts()
-        if self._ledger is not None:
-            self._ledger.taken_back()
+        if self.ledger is not None:
+            self.ledger.taken_back()
         return left
 
     def _settle(self) -> str:

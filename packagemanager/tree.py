@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
         def read(self, size: int) -> bytes: ...
 
+        def seek(self, offset: int) -> object:
+            """Read from there on."""
+
         def close(self) -> None: ...
 
     class Lock(Protocol):

@@ -9,11 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 
-try:
-    import _unbrick
-except ImportError:
-    _unbrick = None  # type: ignore[assignment]
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,22 +64,17 @@ def flush_file_system(descriptor: int) -> None:
 
     Raises ``OSError``.
     """
-    if _unbrick is not None:
-        _unbrick.syncfs(descriptor)
-    else:
-        _host_syncfs(descriptor)
-
-
-def _host_syncfs(descriptor: int) -> None:
-    try:  # guarded, so that freezing this module leaves it out
-        import ctypes
+    try:
+        from _unbrick import syncfs  # what stands below is for hosts: freezing leaves it out
     except ImportError:
-        os.sync()
-        return
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.syncfs(descriptor) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        import ctypes
+
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number)) from None
+    else:
+        syncfs(descriptor)
 
 
 def _fill(file: BinaryIO, content: Content, mode: int) -> None:

@@ -36,6 +36,9 @@ MANIFEST_BYTES_MAX = 64 << 10
 IMAGES_MAX = 16
 VERSION_MAX = (1 << 64) - 1
 IMAGE_BYTES_MAX = 1 << 50
+# A transaction of packages travels as the one image of a bundle that boots nothing: docs/SPEC.md, "The transaction".
+PACKAGES = "packages"
+NOTHING = "none"
 
 
 class Image:
@@ -121,6 +124,11 @@ class Manifest:
         self.expires_at = expires_at
         self.digest = digest(encode(self))
 
+    @property
+    def is_transaction(self) -> bool:
+        """Whether it holds packages, and nothing that could be put into a slot."""
+        return self.images[0].kind == PACKAGES
+
     def image(self, slot_class: str) -> Image:
         """The image for ``slot_class``.
 
@@ -161,6 +169,7 @@ def decode(text: bytes) -> Manifest:
         raise PayloadFormatError("two images of the manifest are for the same slot class")
     if fields["expires-at"] < fields["signed-at"]:
         raise PayloadFormatError("the manifest expires before it is signed")
+    _check_packages(images, fields["kernel-release"])
     return Manifest(
         compatible=fields["compatible"],
         version=fields["version"],
@@ -194,6 +203,16 @@ def _decode_image(fields: Any) -> Image:
     return Image(**values)
 
 
+def _check_packages(images: tuple[Image, ...], kernel_release: str) -> None:
+    """Packages travel alone and claim nothing that boots; so no slot ever takes them, and no packages an image."""
+    for image in images:
+        if PACKAGES not in (image.slot_class, image.kind) and image.filesystem != NOTHING:
+            continue
+        values = (image.slot_class, image.kind, image.filesystem, image.watchdog_owner, image.init)
+        if values != (PACKAGES, PACKAGES, NOTHING, NOTHING, "/") or (kernel_release, len(images)) != (NOTHING, 1):
+            raise PayloadFormatError("packages that are half an image of a slot")
+
+
 def _fits_record(check: Check) -> Check:
     """``check``, and no longer than the journal's record takes, which repeats the text for the ordinary boot."""
     return lambda value: check(value) and len(value) <= TEXT_BYTES_MAX
@@ -211,14 +230,14 @@ _MANIFEST_FIELDS: dict[str, Check] = {
 
 _IMAGE_FIELDS: dict[str, Check] = {
     "delta-digest": is_digest,
-    "filesystem": one_of("squashfs", "erofs", "ext4"),
+    "filesystem": one_of("squashfs", "erofs", "ext4", NOTHING),
     "frame-size": between(FRAME_BYTES_MIN, FRAME_BYTES_MAX, IMAGE_UNIT_BYTES),
     "init": _fits_record(is_path),
-    "kind": one_of("immutable", "read-write"),
+    "kind": one_of("immutable", "read-write", PACKAGES),
     "size": between(IMAGE_UNIT_BYTES, IMAGE_BYTES_MAX, IMAGE_UNIT_BYTES),
     "slot-class": is_name,
     "table-digest": is_digest,
-    "watchdog-owner": one_of("none", "systemd"),
+    "watchdog-owner": one_of(NOTHING, "systemd"),
 }
 
 # What a manifest of this format has: bundles made by another version of the toolkit may differ in it.

@@ -143,6 +143,8 @@ def verify(
         raise PayloadWrongCompatibleError(f"the bundle is for {manifest.compatible!r}, this device is {compatible!r}")
     if manifest.version < trusted.floor and not any_version:
         raise PayloadBelowFloorError(f"version {manifest.version} is below the floor {trusted.floor}")
+    if kernel_release is not None and manifest.is_transaction:
+        raise PayloadKernelMismatchError("these are packages, nothing that boots: `unbrick packages apply` takes them")
     if kernel_release is not None and manifest.kernel_release != kernel_release:
         raise PayloadKernelMismatchError(
             f"the bundle is for kernel {manifest.kernel_release}, {kernel_release:.80} runs"

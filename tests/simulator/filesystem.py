@@ -85,6 +85,7 @@ class FileSystem:
         self._next_inode = max(self.base.nodes) + 1
         self._folder_blocks: dict[int, int] = {}
         self._locks: set[str] = set()
+        self._canonicals: dict[str, str] = {"": ""}
 
     def restarted(self, left: Iterable[Change] | None = None) -> FileSystem:
         """The power is back: what was durable, and of the rest what is ``left`` (None: all). No locks, no faults."""
@@ -199,6 +200,8 @@ class FileSystem:
     def _change(self, kind: str, change: Change, blocks: int = 0) -> None:
         self._begin(kind)
         self._require_room(change, blocks)
+        if any(self._is_link(number) for number in (change.inode, self._at(change.names))):
+            self._canonicals.clear()
         change.apply(self.now)
         self.pending.append(change)
         self._end(kind)
@@ -228,8 +231,8 @@ class FileSystem:
 
     def _look(self) -> None:
         self.looks += 1
-        if self.looks - 1 in self.read_errors:
-            _fail(self.read_errors[self.looks - 1], "look")
+        if self.looks in self.read_errors:
+            _fail(self.read_errors[self.looks], "look")
 
     def _settle_all(self) -> None:
         self.base = self.now.copy()
@@ -279,6 +282,19 @@ class FileSystem:
     # Walking.
 
     def _canonical(self, path: str) -> str:
+        found = self._canonicals.get(path)
+        if found is None:
+            found = self._canonicals[path] = self._walk(path)
+        return found
+
+    def _is_link(self, inode: int | None) -> bool:
+        return inode is not None and self.now.nodes[inode].kind == LINK
+
+    def _at(self, names: tuple[tuple[int, str], ...]) -> int | None:
+        """The inode at the last of these names."""
+        return self.now.folders[names[-1][0]].get(names[-1][1]) if names else None
+
+    def _walk(self, path: str) -> str:
         here: list[str] = []
         todo = [part for part in reversed(path.split("/")) if part]
         links = 0
@@ -332,13 +348,12 @@ class FileSystem:
         return node if node.kind == kind else _fail(errno.EINVAL, path)
 
 
-class _Held:
-    def __init__(self, locks: set[str], path: str) -> None:
-        self._locks = locks
-        self._path = path
+class _Held(NamedTuple):
+    locks: set[str]
+    path: str
 
     def close(self) -> None:
-        self._locks.discard(self._path)
+        self.locks.discard(self.path)
 
 
 def _fail(number: int, what: str) -> NoReturn:
@@ -362,8 +377,8 @@ def survivors(pending: list[Change], seeds: int, singles_max: int = NEVER) -> It
     if not pending:
         return
     yield []
-    step = max(1, -(-len(pending) // singles_max))
-    for lost in range(len(pending) % step, len(pending), step):
+    step = max(1, -(-len(pending) // singles_max)) if singles_max else len(pending) + 1
+    for lost in range(len(pending) % step if singles_max else len(pending), len(pending), step):
         yield _without(pending, {lost}, random.Random(lost))
     for seed in range(seeds):
         chance = random.Random(seed * 7919 + len(pending))

@@ -14,6 +14,7 @@ from packagemanager import places
 from packagemanager.engine import Engine, Resumed
 from packagemanager.entry import DIRECTORY
 from packagemanager.phases import TRYING
+from packagemanager.plan_file import decode_phase
 from packagemanager.staging import Staging
 from tests.simulator.file_sets import NEW, OLD, Files, lay_down, plan
 from tests.simulator.filesystem import FileSystem, Moment, after_cut, survivors
@@ -67,6 +68,16 @@ class Judge:
         self.start = system(old)
         self.old = snapshot(self.start)
         self.new = snapshot(system(new))
+        always = self.old.keys() & self.new.keys()
+        self.always = [path for path in always if DIRECTORY not in (self.old[path][0], self.new[path][0])]
+
+    def never_torn(self, tree: FileSystem, where: str) -> None:
+        """Before anybody put anything in order: what both sets have is there, as one of them has it."""
+        found = snapshot(tree)
+        for path in self.always:
+            there = found.get(path, ())[:6]
+            if there not in (self.old[path][:6], self.new[path][:6]):
+                raise Violation(f"{where}: {path!r} is torn: {there}")
 
     def whole(self, tree: FileSystem, where: str) -> str:
         """Which set it is. Raises: Violation."""
@@ -116,7 +127,11 @@ def apply_and_undo(tree: FileSystem) -> None:
 
 def comes_back(judge: Judge, tree: FileSystem, where: str) -> Resumed:
     """The next start: it is the old set or the new one, and both ways lead on from a new one that is being tried."""
+    judge.never_torn(tree, where)
+    written = written_phase(tree, where)
     resumed = Engine(tree).resume()
+    if resumed.found != written:
+        raise Violation(f"{where}: the phase is {written}, and {resumed} was only judged by what is there")
     if resumed.left:
         raise Violation(f"{where}: {resumed.left}")
     if resumed.now is None:
@@ -129,6 +144,16 @@ def comes_back(judge: Judge, tree: FileSystem, where: str) -> Resumed:
         if ending(Engine(again)) or judge.clean(again, where) != wanted:
             raise Violation(f"{where}: {ending.__name__} did not lead to the {wanted} set")
     return resumed
+
+
+def written_phase(tree: FileSystem, where: str) -> str | None:
+    """As its file says. Raises: Violation: a cut left a file that does not read."""
+    if tree.look(places.PHASE) is None:
+        return None
+    try:
+        return decode_phase(tree.open(places.PHASE).read())[0]
+    except ValueError as error:
+        raise Violation(f"{where}: the phase does not read: {error}") from error
 
 
 def watched(tree: FileSystem, act: object) -> list[Moment]:

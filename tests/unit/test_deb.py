@@ -98,6 +98,8 @@ def test_damage_of_the_outer_archive() -> None:
     assert "no size" in refusal(good.replace(b"debian-binary   ", b"debian/binary   ", 1))
     assert "cut off" in refusal(good.replace(b"4         `", b"4000000000`", 1))
     assert "no header" in refusal(good + b"\n" * 9)
+    odd = ar_of([("debian-binary", b"2.0\n"), ("_x", b"x"), ("control.tar", b""), ("data.tar", b"")])
+    assert "line feed" in refusal(odd.replace(b"`\nx\n", b"`\nxy"))
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,14 @@ def test_what_does_not_belong_together(members: Iterable[tuple[tarfile.TarInfo, 
     assert word in refusal(tar_of(members))
 
 
+def test_nobody_is_given_what_lies_below_a_link() -> None:
+    given = []
+    with pytest.raises(ArchiveError):
+        for entry, _ in tar.entries([tar_of([member("a", "link", linkname="/etc"), member("a/passwd")])]):
+            given.append(entry.path)
+    assert given == ["a"]
+
+
 def test_a_folder_that_is_not_listed_is_for_the_plan_to_make() -> None:
     assert [entry.path for entry, _ in read(tar_of([member("a/b/c"), member("a/b/", "directory")]))] == ["a/b/c", "a/b"]
 
@@ -161,12 +169,24 @@ def test_a_damaged_header() -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [b"12 path=a\0b\n", b"5 path", b"999 path=abc\n", b"0 path=abc\n", b"-9 path=a\n", b"11 path=abc", b"x path=a\n",
-     b"9 size=-1\n", b"10 size=1.5\n", b"26 size=9999999999999999\n", b"12 mtime=-1.0\n",
-     b"30 SCHILY.xattr.user.x=aaaaaa\n", b"22 GNU.sparse.major=1\n", b"10 path=a\n10 path=b\n", b"9 hello=\n"],
+    [b"5 path", b"999 path=abc\n", b"0 path=abc\n", b"-9 path=a\n", b"11 path=abc", b"x path=a\n",
+     b"8 path=a\n"],
 )  # fmt: skip
-def test_pax_headers_that_are_refused(record: bytes) -> None:
-    assert refusal(tar_of([member("x", content=record, type=b"x"), member("a")]))
+def test_pax_headers_that_do_not_read(record: bytes) -> None:
+    assert "does not read" in refusal(tar_of([member("x", content=record, type=b"x"), member("a")]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [([b"path=a\0b"], "zero"), ([b"path=a", b"path=b"], "twice"), ([b"size=-1"], "size is"), ([b"size=1.5"], "size is"),
+     ([b"size=9999999999999999"], "size is"), ([b"mtime=-1.0"], "mtime is"), ([b"mtime=1.x"], "mtime is"),
+     ([b"mtime="], "mtime is"), ([b"uid=4294967295"], "uid is"), ([b"SCHILY.xattr.user.x=y"], "SCHILY.xattr.user.x"),
+     ([b"GNU.sparse.major=1"], "GNU.sparse.major"), ([b"hello=x"], "'hello'")],
+)  # fmt: skip
+def test_pax_fields_that_are_refused(fields: list[bytes], word: str) -> None:
+    lengths = [len(field) + (3 if len(field) < 7 else 4) for field in fields]
+    records = b"".join(b"%d %s\n" % (length, field) for length, field in zip(lengths, fields, strict=True))
+    assert word in refusal(tar_of([member("x", content=records, type=b"x"), member("a")]))
 
 
 @pytest.mark.parametrize("flag", [b"L", b"K", b"x"])

@@ -1,0 +1,133 @@
+"""A ``Packages`` list of a Debian repository, parsed package by package as it is asked: whole ones have 60,000."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from packagemanager.control import Paragraph, paragraph
+from packagemanager.errors import ArchiveError
+from packagemanager.master.errors import RepositoryError
+from packagemanager.master.package import Package
+
+LIST_BYTES_MAX = 1 << 30
+PACKAGE_BYTES_MAX = 8 << 30
+DECOMPRESS_SECONDS_MAX = 300
+
+# How a package of a list is brought here: its paragraph to the path of its verified file.
+Fetch = Callable[[Paragraph], Path]
+
+
+class PackageList:
+    """The packages of ``content`` for ``architecture`` and ``all``. ``origin`` is said in messages.
+
+    Raises:
+        RepositoryError: it is no such list.
+    """
+
+    def __init__(self, content: bytes, architecture: str, origin: str, fetch: Fetch) -> None:
+        self.origin = origin
+        self._architectures = (architecture, "all")
+        self._fetch = fetch
+        self._named: dict[str, list[bytes]] = {}
+        self._providing: dict[str, list[bytes]] = {}
+        self._made: dict[bytes, Package] = {}
+        for piece in _pieces(content):
+            self._add(piece)
+
+    def _add(self, piece: bytes) -> None:
+        name = _value(piece, b"Package")
+        if name is None:
+            raise RepositoryError(f"{self.origin}: no list of packages", "Name a file like Packages.xz.")
+        self._named.setdefault(name, []).append(piece)
+        for virtual in (_value(piece, b"Provides") or "").split(","):
+            if words := virtual.split():
+                self._providing.setdefault(words[0], []).append(piece)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._named.values()))
+
+    def named(self, name: str) -> list[Package]:
+        """Every version of the package ``name``."""
+        return self._packages(self._named.get(name, []))
+
+    def providing(self, name: str) -> list[Package]:
+        """The packages of other names that provide ``name``."""
+        return [package for package in self._packages(self._providing.get(name, [])) if package.name != name]
+
+    def _packages(self, pieces: list[bytes]) -> list[Package]:
+        made = [self._package(piece) for piece in pieces]
+        return [package for package in made if package.architecture in self._architectures]
+
+    def _package(self, piece: bytes) -> Package:
+        if piece not in self._made:
+            try:
+                fields = paragraph(piece)
+                size = int(fields.get("Size", "0"))
+                made = Package(fields, self.origin, size, fields.get("SHA256"), lambda: self._fetch(fields))
+                _look_at_all(made)
+            except (ArchiveError, ValueError) as error:
+                raise RepositoryError(f"{self.origin}: {error}", "The list is damaged: fetch it again.") from error
+            self._made[piece] = made
+        return self._made[piece]
+
+
+def _look_at_all(package: Package) -> None:
+    """Everything that could be wrong with it is wrong now, not in the middle of resolving."""
+    _ = package.key, package.order, package.pre_depends, package.depends, package.recommends
+    _ = package.conflicts, package.breaks, package.provides
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(content):
+        end = content.find(b"\n\n", start)
+        end = len(content) if end < 0 else end + 1
+        if piece := content[start:end].strip(b"\n"):
+            yield piece + b"\n"
+        start = end
+
+
+def _value(piece: bytes, name: bytes) -> str | None:
+    """The value of a field of one line. Written in the usual case: this is a look, not the parser."""
+    start = 0 if piece.startswith(name + b":") else piece.find(b"\n" + name + b":") + 1
+    if start == 0 and not piece.startswith(name + b":"):
+        return None
+    end = piece.find(b"\n", start)
+    return piece[start + len(name) + 1 : end].decode("utf-8", "replace").strip()
+
+
+def decompressed(path: Path) -> bytes:
+    """The content of a list as apt and repositories keep it: plain, xz, gz, bz2, or lz4 by apt's own program.
+
+    Raises:
+        RepositoryError: it cannot be read, or is damaged.
+    """
+    try:
+        if path.suffix == ".lz4":
+            return _by_apt(path)
+        with _OPENERS.get(path.suffix, open)(path, "rb") as stream:
+            content: bytes = stream.read(LIST_BYTES_MAX + 1)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise RepositoryError(f"{path}: {error}", "Fetch the list again.") from error
+    if len(content) > LIST_BYTES_MAX:
+        raise RepositoryError(f"{path}: more than {LIST_BYTES_MAX} bytes", "This is no list of packages.")
+    return content
+
+
+_OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+APT_HELPER = "/usr/lib/apt/apt-helper"
+
+
+def _by_apt(path: Path) -> bytes:
+    try:
+        command = [APT_HELPER, "cat-file", str(path)]
+        return subprocess.run(command, capture_output=True, check=True, timeout=DECOMPRESS_SECONDS_MAX).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        hint = "Lists in lz4 are read by apt's own program, apt-helper: is apt on this machine?"
+        raise RepositoryError(f"{path}: {error}", hint) from error
