@@ -6,6 +6,7 @@ dpkg is the root's own, called for all packages at once; the configuration of th
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,14 @@ from typing import Protocol
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.measure import Cost, run_and_report
 from scripts.benchmarks.package_place import PackagePlace
+from scripts.benchmarks.rows import OURS
+from scripts.comparison.cases import PROGRAM
 from scripts.comparison.sides import DPKG, ENTER, ENVIRONMENT
 from scripts.virtual.commands import run
 
+CHECKOUT = Path(__file__).parents[2]
 SAFE, UNSAFE = "dpkg-safe", "dpkg-unsafe"
+NAMES = (OURS, SAFE, UNSAFE)
 SECONDS_MAX = 900
 # Every way to make the kernel write what was written; strace(1) counts calls.
 SYNC_CALLS = ("fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "msync")
@@ -26,7 +31,7 @@ HINT = "apt-get install strace"
 
 @dataclass(frozen=True)
 class Counted:
-    """Sync calls of the package manager's own processes, and of all, scripts and what they run among them."""
+    """Sync calls of the package manager itself, and of all processes, scripts and what they run among them."""
 
     own: int
     every: int
@@ -58,7 +63,23 @@ class Dpkg:
         return ["chroot", root, *DPKG, self.option, "--install", *packages]
 
 
-CONTENDERS = (Dpkg(SAFE, "--refuse-unsafe-io"), Dpkg(UNSAFE, "--force-unsafe-io"))
+@dataclass(frozen=True)
+class OursOnHost:
+    """This checkout's code by this machine's Python."""
+
+    name: str = OURS
+
+    def prepare(self, place: PackagePlace) -> None:
+        """It takes the packages as they are."""
+
+    def command(self, place: PackagePlace, root: Path) -> list[str | Path]:
+        environment = ["env", f"PYTHONPATH={CHECKOUT}", "PYTHONDONTWRITEBYTECODE=1"]
+        return [*environment, sys.executable, "-P", PROGRAM, root, place.packages]
+
+
+def contenders() -> list[PackageInstaller]:
+    """Everybody, in the order of the report."""
+    return [OursOnHost(), Dpkg(SAFE, "--refuse-unsafe-io"), Dpkg(UNSAFE, "--force-unsafe-io")]
 
 
 def install(one: PackageInstaller, place: PackagePlace, root: Path, measure: Path) -> Cost:
@@ -86,8 +107,10 @@ def count(one: PackageInstaller, place: PackagePlace, root: Path) -> Counted:
 
 
 def counted(lines: Sequence[str]) -> Counted:
-    """The calls in strace's lines; a process that starts a maintainer script, and what comes of it, is not its own."""
-    raise NotImplementedError
+    """The calls in strace's lines, which begin with a process number; the first of all is the package manager's."""
+    main = lines[0].split()[0] if lines else ""
+    calls = [words[0] for words in map(str.split, lines) if len(words) > 1 and words[1].partition("(")[0] in SYNC_CALLS]
+    return Counted(calls.count(main), len(calls))
 
 
 def around(root: Path, place: PackagePlace) -> list[str | Path]:

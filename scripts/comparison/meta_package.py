@@ -16,7 +16,7 @@ Depends: {depends}
 {more}Description: what a device is to have
 """
 OLD, NEW = "device-old", "device-new"
-OLD_WANTS, NEW_WANTS = ("bind9-dnsutils", "curl", "sudo"), ("curl", "vim-tiny")
+OLD_WANTS, NEW_WANTS = ("bind9-dnsutils", "curl", "openssh-server"), ("curl", "vim-tiny")
 TAKES_OVER = f"Conflicts: {OLD}\nReplaces: {OLD}\nProvides: {OLD}\n"
 HINT = "apt-get install dpkg"
 
