@@ -20,9 +20,9 @@ from scripts.virtual.commands import SetupError, run
 
 # Names of real packages: a libc, an init system, two interpreters, and what they need.
 PACKAGES = (
-    "curl", "libc-bin", "libc6", "libcurl4", "libperl5.36", "libpython3.11-minimal", "libpython3.11-stdlib", "libssl3",
-    "libsystemd-shared", "libsystemd0", "libudev1", "openssl", "perl", "perl-base", "perl-modules-5.36", "python3.11",
-    "python3.11-minimal", "systemd", "systemd-sysv", "udev",
+    "libc-bin", "libc6", "libperl5.36", "libpython3.11-minimal", "libpython3.11-stdlib", "libssl3", "libsystemd-shared",
+    "libsystemd0", "libudev1", "openssl", "perl", "perl-base", "perl-modules-5.36", "python3.11", "python3.11-minimal",
+    "systemd", "systemd-sysv", "systemd-timesyncd", "tzdata", "udev",
 )  # fmt: skip
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
 IMAGE_BYTES = 1280 << 20

@@ -56,6 +56,9 @@ def measure(place: Workplace, case: str, where: PackagePlace, everybody: list[Pa
     rows: list[Row] = []
     ends: dict[str, dict[str, str]] = {}
 
+    def prepare(name: str) -> None:
+        by_name[name].prepare(where)
+
     def once(name: str) -> None:
         with where.mounted(folder) as root:
             costs[name].append(install(by_name[name], where, root, program))
@@ -67,8 +70,8 @@ def measure(place: Workplace, case: str, where: PackagePlace, everybody: list[Pa
         rows.append(Row(name, f"{case}_sync_calls", calls.own, "1"))
         rows.append(Row(name, f"{case}_all_sync_calls", calls.every, "1"))
 
-    for one in everybody:
-        place.attempt(one.name, lambda _name, one=one: one.prepare(where))
+    for name in by_name:
+        place.attempt(name, prepare)
     for turn in range(place.runs):
         for name in by_name:
             place.attempt(name, once)

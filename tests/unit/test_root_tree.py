@@ -112,6 +112,19 @@ def test_many_folders_do_not_use_up_the_descriptors(root: Root) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_of_two_paths_the_first_is_not_forgotten_on_the_way_to_the_second(root: Root) -> None:
+    """Whatever number of folders is remembered at that moment."""
+    for number in range(FOLDERS_KEPT_MAX + 3):
+        root.make_directory(f"folder-{number}")
+        root.write(f"folder-{number}/file", (b"x",))
+    for number in range(FOLDERS_KEPT_MAX + 2):
+        root.hard_link(f"folder-{number + 1}/file", f"folder-{number}/second")
+    root.sync()
+    for number in range(FOLDERS_KEPT_MAX + 2):
+        root.rename(f"folder-{number + 1}/file", f"folder-{number}/third")
+    assert root.list("folder-0") == ["file", "second", "third"]
+
+
 def test_kinds_and_attributes(root: Root) -> None:
     root.write("file", [b"content"])
     root.set_attributes("file", 0o4755, os.getuid(), os.getgid(), 1_234_567_890)
