@@ -39,6 +39,14 @@ REASONS = (
     Reason(
         "var/cache/debconf/*-old", ("content", UNTOUCHED, MADE), "the state before the last question that was asked"
     ),
+    Reason(
+        "etc/hosts.*",
+        ("absent",),
+        "libwrap0's postrm purge asks dpkg whether it is the last instance: it is gone by then",
+    ),
+    Reason(
+        "etc/runit*", ("absent",), "openssh-server's postrm purge asks runit-helper, which goes in the same transaction"
+    ),
     Reason("*", (UNTOUCHED,), "a file that was as it shall be is not touched: it keeps its time"),
     Reason("*", (MADE,), "no package's: a script made it, and it has the time of that"),
 )

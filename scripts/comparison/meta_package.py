@@ -59,7 +59,7 @@ def _reachable(packages: Mapping[str, Paragraph], roots: Iterable[str], without:
 
 
 def _is_own(fields: Paragraph) -> bool:
-    return fields.get("Essential") == "yes" or fields.get("Priority") in ("required", "important", "standard")
+    return fields.get("Essential") == "yes" or fields.get("Priority") in ("required", "important")
 
 
 def _dependencies(fields: Paragraph) -> Sequence[str]:
