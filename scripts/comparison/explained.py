@@ -47,6 +47,9 @@ REASONS = (
     Reason(
         "etc/runit*", ("absent",), "openssh-server's postrm purge asks runit-helper, which goes in the same transaction"
     ),
+    Reason(
+        "var/lib/ucf", ("absent",), "ucf's postrm purge empties it when the folders of packages were removed already"
+    ),
     Reason("*", (UNTOUCHED,), "a file that was as it shall be is not touched: it keeps its time"),
     Reason("*", (MADE,), "no package's: a script made it, and it has the time of that"),
 )
