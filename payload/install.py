@@ -124,13 +124,21 @@ def check_room(slot: Region, header_regions: Sequence[Region], header: Header, i
 
 
 def _bring_in(slot: Region, reader: Frames, damaged: list[int], progress: Progress) -> int:
-    """Write ``damaged`` until the whole image reads back right. The number of frames written."""
+    """Write ``damaged`` until the whole image reads back right. The number of frames written.
+
+    A source that lacks frames is asked for them once more if it is near: a stick may have hiccupped. One behind a
+    network has asked all its servers already. What is there by then stays, and the next run looks at everything.
+    """
     owed = damaged
     written = 0
+    lacking: set[int] = set()
     for _round in range(WRITE_ROUNDS_MAX):
         outcome = frames.write(slot, reader, owed, progress)
         written += outcome.written
         failure = frames.flush_error(slot) or outcome.flush_failure
+        if outcome.unavailable and (reader.is_far or outcome.unavailable.keys() == lacking):
+            break
+        lacking = set(outcome.unavailable)
         if failure is not None:
             # What was written is in doubt, and so is what an interrupted run wrote before us.
             owed = sorted({*owed, *frames.verify(slot, reader.table, progress)})
