@@ -187,6 +187,7 @@ def _write(workshop: Workshop, record: Record, number: int, candidates: Iterable
                 candidate.header,
                 image,
                 target_broken=True,
+                kept=workshop.header_to_keep(number, candidate),
                 reuse=workshop.reuse(candidate.source, candidate.manifest, number),
                 progress=workshop.progress(),
             )
