@@ -189,9 +189,18 @@ class Workshop:
         taken, revoked = sources.believed_still(taken, self.installable)
         return self._chosen(record, taken, [*refused, *revoked])
 
-    def remote_candidates(self, record: Record) -> list[sources.Candidate]:
-        """The same from the network, which is asked only now; the link comes up for it."""
-        taken, refused = self.downloadable(self.network.look() if self.network else ())
+    def remote_candidates(self, record: Record, is_over: Callable[[], bool] | None = None) -> list[sources.Candidate]:
+        """The same from the network, which is asked only now; the link comes up for it.
+
+        ``is_over`` is asked about every second, and may end the look: then nothing or not all of it was found.
+        """
+        if self.network is None:
+            return []
+        self.network.is_over = is_over
+        try:
+            taken, refused = self.downloadable(self.network.look())
+        finally:
+            self.network.is_over = None
         return self._chosen(record, taken, refused)
 
     def downloadable(
