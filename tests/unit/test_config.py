@@ -209,7 +209,11 @@ def test_urls_may_be_https_where_that_is_built_in() -> None:
         ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["ftp://a/", "http://a/"]', "network.urls.0"),
         ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["http://user@a/"]', "network.urls.0"),
         ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["https://a/"]', "network.urls.0"),
-        ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["ftp://a/"]\nhttps = true\nca = "ca.pem"', "network.urls.0"),
+        (
+            'urls = ["http://10.0.2.2:8080/os.ubk"]',
+            'urls = ["ftp://a/"]\nhttps = true\nca = "ca.pem"',
+            "network.urls.0",
+        ),
         ('interface = "any"', 'interface = "52:54:00"', "network.interface"),
         ('interface = "any"', 'interfase = "any"', "network.interfase"),
         ('# gateway = "192.0.2.1"', 'gateway = "192.0.2.1"', "network.gateway"),
