@@ -17,7 +17,7 @@ from packagemanager.entry import LINK, Entry
 from packagemanager.errors import BlockedError, DatabaseError, DiskError, RefusedError
 from packagemanager.ground import Ground
 from packagemanager.operation import PUT, Operation
-from packagemanager.phases import DAMAGED, TRYING
+from packagemanager.phases import APPLY, DAMAGED, TRYING
 from packagemanager.staging import Staging
 from packagemanager.wanted import NOTHING, decode
 from packagemanager.wanted import PATH as WANTED_PATH
@@ -72,7 +72,7 @@ def _clear_the_way(engine: Engine) -> None:
     if resumed.now == DAMAGED:
         engine.drop()  # nobody can tell any more what it wanted: what the records say counts
     elif resumed.now == TRYING:
-        if resumed.facts.get("kind") != KIND:
+        if resumed.facts.get("kind", APPLY) == APPLY:
             raise RefusedError(
                 "the packages of the last transaction are on trial",
                 "Undo them, or confirm them with `unbrick mark-good`; then repair.",
