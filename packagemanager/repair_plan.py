@@ -76,20 +76,29 @@ def _is_structure(finding: Finding) -> bool:
 
 
 def make(
-    findings: Iterable[Finding], sources: Mapping[str, Source], database: Database, ground: Ground, stage: Stage
+    findings: Iterable[Finding],
+    sources: Mapping[str, Source],
+    database: Database,
+    ground: Ground,
+    stage: Stage,
+    partial: bool = False,
 ) -> Repair:
     """``sources`` are packages by key; those that :func:`needed` names must be there, others are not read.
 
-    ``ground`` must have looked at nothing before the findings were made.
+    ``partial``: what needs a package that is not there is left. ``ground`` must have looked at nothing before the
+    findings were made.
 
     Raises:
         RefusedError: packages are lacking, or are not those that are installed: each is named.
         TransactionError, ArchiveError: a package has not the bytes that were installed.
         OSError: as the tree's and the sources'.
     """
-    found = damage(findings)
+    found, planner = damage(findings), _Planner(database, ground, stage)
+    if partial:
+        lacking = _lacking(found, sources)
+        planner.left += [(one, "its package is needed for that, and not here") for one in found if one in lacking]
+        found = [finding for finding in found if finding not in lacking]
     _check_sources(found, sources, database)
-    planner = _Planner(database, ground, stage)
     for finding in filter(_without_record, tuple(found)):
         found += planner.remember(database.packages[finding.key], sources[finding.key])
     found = damage(found)
@@ -102,6 +111,15 @@ def make(
         for key, own in by_key.items():
             planner.package(database.packages[key], own, sources.get(key))
     return Repair([*planner.steps, *planner.texts], planner.left)
+
+
+def _lacking(found: Sequence[Finding], sources: Mapping[str, Source]) -> set[Finding]:
+    """What needs packages that are not there; the second names of such files too."""
+    wanted = {key for key in needed(found) if key not in sources}
+    lacking = {finding for finding in found if finding.key in wanted and _needs_package(finding)}
+    files_lacking = {(finding.key, finding.path) for finding in lacking}
+    links = (one for one in found if one.entry is not None and one.entry.kind == HARD_LINK)
+    return lacking | {one for one in links if (one.key, _entry(one).target) in files_lacking}
 
 
 def _check_sources(found: Sequence[Finding], sources: Mapping[str, Source], database: Database) -> None:

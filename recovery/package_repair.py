@@ -1,8 +1,7 @@
 """A read-write slot whose OS does not run well: files that are not as their packages put them are brought back.
 
 Its file system is in order before this. Contents come from signed transactions on media that are plugged in; where
-those lack a package, folders and links are repaired all the same, and the package is named. Runs no scripts, never
-fails.
+those lack a package, the rest is repaired all the same, and what is left is named. Runs no scripts, never fails.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from packagemanager.tree import Tree
     from recovery.workshop import Workshop
     from statemachine.record import Record
+
+TOLD_MAX = 32
 
 
 def mend_packages(workshop: Workshop, record: Record) -> int:
@@ -63,12 +64,12 @@ def _mend(workshop: Workshop, tree: Tree) -> int:
 
     plugged_in = workshop.transactions()
     try:
-        outcome = repair(tree, bring, workshop.alive)
+        outcome = repair(tree, bring, workshop.alive, partial=True)
     finally:
         workshop.close(plugged_in)
-    for finding, why in outcome.left:
+    for finding, why in outcome.left[:TOLD_MAX]:
         note(f"packages: {finding}: {why}")
-    note(f"packages: {len(outcome.repaired)} changes were needed to have every file as its package put it")
+    note(f"packages: {len(outcome.repaired)} things repaired, {len(outcome.left)} left")
     return len(outcome.repaired)
 
 

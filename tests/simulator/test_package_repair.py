@@ -123,6 +123,20 @@ def test_packages_that_are_lacking_are_named_and_nothing_changes() -> None:
     assert seen(tree) == before
 
 
+def test_as_much_as_can_be_where_packages_are_lacking() -> None:
+    tree = system()
+    for path in ("usr/bin/tool", "usr/lib/other/deep/file", "usr/bin/link"):
+        tree.unlink(path)
+    outcome = repair(tree, lambda keys: sources([OTHER]), partial=True)
+    assert [finding.place for finding, _why in outcome.left] == ["usr/bin/tool", "usr/bin/again"]
+    assert [finding.place for finding in problems(tree)] == ["usr/bin/tool", "usr/bin/again"]
+    tree.unlink(f"{RECORDS}/other")
+    outcome = repair(tree, lambda keys: {}, partial=True)
+    assert [str(finding) for finding, _why in outcome.left][-1] == "other:all: no record of its files"
+    repair(tree, sources)
+    assert seen(tree) == seen(WHOLE)
+
+
 @pytest.mark.parametrize(
     ("package", "kind"),
     [(base(version="1.0-2"), RefusedError), (base(tool=b"changed"), TransactionError), (PACKAGES[OTHER], RefusedError)],

@@ -77,10 +77,12 @@ def test_what_needs_no_package_is_repaired_without_one(slot: Slot) -> None:
 
 
 def test_what_cannot_be_repaired_is_said_by_name(slot: Slot, capfd: pytest.CaptureFixture[str]) -> None:
-    slot.stick(slot.second, states=[state(slot.first)])
+    slot.stick(slot.first, slot.second, states=[state(slot.first)])
     (slot.root / "etc/sample").unlink()
-    assert slot.mend() == 0
-    assert "sample:amd64 1.0" in capfd.readouterr().out and slot.damaged() == ["etc/sample"]
+    (slot.root / "etc/other").write_bytes(b"rot")
+    assert slot.mend() == 1
+    assert "sample:amd64: /etc/sample is missing: its package" in capfd.readouterr().out
+    assert slot.damaged() == ["etc/sample"]
 
 
 def test_a_slot_without_packages_is_left_alone(tmp_path: Path) -> None:
