@@ -200,7 +200,7 @@ class FileSystem:
     def _change(self, kind: str, change: Change, blocks: int = 0) -> None:
         self._begin(kind)
         self._require_room(change, blocks)
-        if any(self._is_link(number) for number in (change.inode, self._at(change.names))):
+        if any(self._is_a_way(number) for number in (change.inode, self._at(change.names))):
             self._canonicals.clear()
         change.apply(self.now)
         self.pending.append(change)
@@ -287,34 +287,32 @@ class FileSystem:
             found = self._canonicals[path] = self._walk(path)
         return found
 
-    def _is_link(self, inode: int | None) -> bool:
-        return inode is not None and self.now.nodes[inode].kind == LINK
+    def _is_a_way(self, inode: int | None) -> bool:
+        return inode is not None and self.now.nodes[inode].kind != FILE
 
     def _at(self, names: tuple[tuple[int, str], ...]) -> int | None:
         """The inode at the last of these names."""
         return self.now.folders[names[-1][0]].get(names[-1][1]) if names else None
 
     def _walk(self, path: str) -> str:
-        here: list[str] = []
-        todo = [part for part in reversed(path.split("/")) if part]
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                here = here[:-1]
-                continue
-            inode = self._literal([*here, part])
-            node = self.now.nodes[inode] if inode is not None else None
-            if node is None or node.kind != LINK:
-                here.append(part)
-                continue
-            links += 1
-            if links > LINKS_MAX:
-                _fail(errno.ELOOP, path)
-            target = os.fsdecode(node.content)
-            here = [] if target.startswith("/") else here
-            todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        here: tuple[str, ...] = ()
+        for part in filter(None, path.split("/")):
+            here = self._entered((*here, part), LINKS_MAX)
         return "/".join(here)
+
+    def _entered(self, place: tuple[str, ...], links_left: int) -> tuple[str, ...]:
+        """The folder that ``place`` leads to; ``place`` itself where it is no link, or no folder is where it leads."""
+        inode = self._literal(place)
+        if inode is None or self.now.nodes[inode].kind != LINK:
+            return place
+        if not links_left:
+            _fail(errno.ELOOP, "/".join(place))
+        target = os.fsdecode(self.now.nodes[inode].content)
+        here = () if target.startswith("/") else place[:-1]
+        for part in target.split("/"):
+            if part not in ("", "."):
+                here = here[:-1] if part == ".." else self._entered((*here, part), links_left - 1)
+        return here if self._literal(here) in self.now.folders else place
 
     def _literal(self, parts: Iterable[str]) -> int | None:
         inode: int | None = ROOT
