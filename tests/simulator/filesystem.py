@@ -144,6 +144,8 @@ class FileSystem:
 
     def hard_link(self, old: str, new: str) -> None:
         inode = self._require(old)
+        if inode in self.now.folders:
+            _fail(errno.EPERM, old)
         folder, name = self._free_name(new)
         self._change("link", Enter(inode, folder, name))
 
@@ -174,14 +176,18 @@ class FileSystem:
 
     def replace(self, path: str, content: bytes) -> None:
         parent, _, name = path.rpartition("/")
-        temporary = f"{parent}/.{name}.new"
+        temporary = f"{parent}/.{name}.new".lstrip("/")
+        folder = self._place(path)[0]
         inode = self._find(temporary)
         if inode is None:
             inode = self._create(temporary, Node(FILE, 0o644))
-        self._change("data", Data(inode, content), blocks=1)
-        self._flush("flush file", lambda: self._settle(lambda one: not one.names and one.inode == inode))
-        self.rename(temporary, path)
-        folder = self._folder(parent)
+        try:
+            self._change("data", Data(inode, content), blocks=1)
+            self._flush("flush file", lambda: self._settle(lambda one: not one.names and one.inode == inode))
+            self.rename(temporary, path)
+        except OSError:
+            self.unlink(temporary)
+            raise
         self._flush("flush folder", lambda: self._settle(lambda one: folder in dict(one.names)))
 
     def sync(self) -> None:
