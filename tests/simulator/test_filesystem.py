@@ -16,7 +16,8 @@ from packagemanager.entry import DIRECTORY
 from packagemanager.root import Root
 from tests.programs.native_files import native_snapshot
 from tests.simulator.disk import PowerCut
-from tests.simulator.filesystem import BLOCK_BYTES, FileSystem, survivors
+from tests.simulator.file_changes import survivors
+from tests.simulator.filesystem import BLOCK_BYTES, FileSystem
 from tests.simulator.package_sweep import snapshot
 
 if TYPE_CHECKING:
