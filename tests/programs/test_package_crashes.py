@@ -28,7 +28,7 @@ from payload.durable import flush_file_system
 from qemu.sparse_copy import copy_image
 from qemu.write_log import WriteLog, crash_image
 from tests.boot.crash_states import PowerCut, power_cuts
-from tests.programs.loop_disk import LoggedDisk, is_possible, make_ext4, mended_and_mounted, mounted
+from tests.programs.loop_disk import LoggedDisk, is_possible, make_ext4, mended_and_mounted, mounted, private_mounts
 from tests.programs.native_files import native_snapshot
 from tests.simulator.file_sets import OLD, lay_down
 from tests.simulator.package_sweep import Judge, prepared
@@ -59,7 +59,7 @@ class Recording:
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """In memory: thousands of flushes shall not wait for this machine's disk."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path, private_mounts():
         yield Path(path)
 
 

@@ -26,7 +26,15 @@ from packagemanager.staging import Staging
 from qemu.sparse_copy import copy_image
 from qemu.write_log import WriteLog, crash_image
 from tests.boot.crash_states import power_cuts
-from tests.programs.loop_disk import LoggedDisk, is_possible, make_ext4, mended_and_mounted, mounted, mounted_overlay
+from tests.programs.loop_disk import (
+    LoggedDisk,
+    is_possible,
+    make_ext4,
+    mended_and_mounted,
+    mounted,
+    mounted_overlay,
+    private_mounts,
+)
 from tests.programs.native_files import native_snapshot
 from tests.simulator.file_sets import NEW, OLD, lay_down, plan
 from tests.simulator.package_sweep import FACTS, Judge, Snapshot, prepared
@@ -62,7 +70,7 @@ class Layers:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path, private_mounts():
         yield Path(path)
 
 
