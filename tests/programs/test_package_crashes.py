@@ -29,7 +29,7 @@ from qemu.sparse_copy import copy_image
 from qemu.write_log import WriteLog, crash_image
 from tests.boot.crash_states import PowerCut, power_cuts
 from tests.programs.loop_disk import LoggedDisk, is_possible, make_ext4, mended_and_mounted, mounted, private_mounts
-from tests.programs.native_files import native_snapshot
+from tests.programs.native_files import fill, native_snapshot, without
 from tests.simulator.file_sets import OLD, lay_down
 from tests.simulator.package_sweep import Judge, prepared
 
@@ -347,3 +347,24 @@ def test_1000_kills(judge: Judge, base: Path, folder: Path) -> None:
     print(phases)
     assert phases.total() == KILLS
     assert set(phases) >= {None, FORWARD, TRYING, BACK}
+
+
+@pytest.mark.fault("S10")
+@pytest.mark.parametrize(("ending", "wanted"), ENDINGS, ids=["done", "back"])
+def test_others_take_every_block_and_inode_after_the_intent(
+    judge: Judge, base: Path, folder: Path, ending: Callable[[Engine], object], wanted: str
+) -> None:
+    image = folder / "full.img"
+    copy_image(base, image)
+    with mounted(image, folder / "root") as point, closing(Root(str(point))) as root:
+        prepared(root, Engine(root))
+        Engine(root).begin()
+        taken = fill(point / "others")
+        assert taken > 100
+        Engine(root).forward()
+        assert without(native_snapshot(root), "others") == judge.new
+        fill(point / "more")
+        ending(Engine(root))
+        found = without(native_snapshot(root), "others", "more")
+        assert found == (judge.new if wanted == "new" else judge.old)
+        assert root.look(places.TRANSACTION) is None

@@ -35,7 +35,7 @@ from tests.programs.loop_disk import (
     mounted_overlay,
     private_mounts,
 )
-from tests.programs.native_files import native_snapshot
+from tests.programs.native_files import fill, native_snapshot, without
 from tests.simulator.file_sets import NEW, OLD, lay_down, plan
 from tests.simulator.package_sweep import FACTS, Judge, Snapshot, prepared
 
@@ -209,4 +209,22 @@ def test_a_folder_of_the_lower_layer_becomes_a_link_and_back(layers: Layers) -> 
         staging = Staging(root)
         Engine(root).prepare(plan(OLD, NEW, staging), FACTS)
         Engine(root).drop()
+        assert root.look(places.TRANSACTION) is None
+
+
+@pytest.mark.fault("S10")
+@pytest.mark.parametrize("ending", [Engine.done, Engine.back])
+def test_others_take_every_block_and_inode_of_the_upper_layer_after_the_intent(
+    judge: Judge, layers: Layers, ending: Callable[[Engine], object]
+) -> None:
+    with layers.mounted() as root:
+        prepared(root, Engine(root))
+        Engine(root).begin()
+        assert fill(Path(root.folder, "others")) > 100
+        Engine(root).forward()
+        assert without(native_snapshot(root), "others") == judge.new
+        fill(Path(root.folder, "more"))
+        ending(Engine(root))
+        found = contents(without(native_snapshot(root), "others", "more"))
+        assert found in (contents(judge.old), contents(judge.new))
         assert root.look(places.TRANSACTION) is None
