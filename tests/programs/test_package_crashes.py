@@ -350,6 +350,17 @@ def test_1000_kills(judge: Judge, base: Path, folder: Path) -> None:
     assert set(phases) >= {None, FORWARD, TRYING, BACK}
 
 
+def test_the_sweep_sees_an_engine_that_does_not_sync(
+    judge: Judge, base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ext4 keeps the order of names, and gives a file its bytes later: so files are there, and empty."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Watched, "sync", lambda _root: None)
+        recording = record(base, folder, apply_and_say)
+    with pytest.raises(AssertionError):
+        sweep(judge, recording, power_cuts(recording.log, 60), folder)
+
+
 @pytest.mark.fault("S10")
 @pytest.mark.parametrize(("ending", "wanted"), ENDINGS, ids=["done", "back"])
 def test_others_take_every_block_and_inode_after_the_intent(

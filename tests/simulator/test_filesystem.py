@@ -62,6 +62,7 @@ def outcome(act: Callable[[Tree], object], tree: Tree) -> object:
         return "refused"  # which of several reasons is named first is the kernel's matter
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="modes keep others out")
 @pytest.mark.parametrize("seed", range(12))
 def test_it_does_what_the_kernel_does(tmp_path: Path, seed: int) -> None:
     simulated = FileSystem()
