@@ -6,7 +6,7 @@ What a power cut leaves, and what must be survived; names in brackets are rows o
   operation itself is one more thing that may be there or not. With a list as ``watch`` one run without any cut leaves
   there what a cut at each of its operations would have found.
 * Everything since the last `sync` is a list of *changes*: a new name, a second name, a rename, a name that goes, a
-  file's bytes, an owner, a mode, a time. Each survives or does not, by itself (S2, S3): :func:`survivors` picks.
+  file's bytes, an owner, a mode, a time. Each survives or does not, by itself (S2, S3): `survivors` picks.
   - A change whose ground did not survive is lost with it: a name in a folder that did not, a second folder of a name
     that is still taken, the removal of a folder that something is left in.
   - A rename is one change: both names, or none. Into a folder that did not survive it did not happen. In a *torn* one
@@ -28,9 +28,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-import random
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
 from packagemanager.entry import DIRECTORY, FILE, LINK
@@ -49,7 +47,10 @@ from tests.simulator.file_changes import (
     State,
     Time,
     closure,
+    survivors,
 )
+
+__all__ = ["BLOCK_BYTES", "FileSystem", "Moment", "after_cut", "survivors"]
 
 
 class Moment(NamedTuple):
@@ -144,6 +145,8 @@ class FileSystem:
 
     def hard_link(self, old: str, new: str) -> None:
         inode = self._require(old)
+        if inode in self.now.folders:
+            _fail(errno.EPERM, old)
         folder, name = self._free_name(new)
         self._change("link", Enter(inode, folder, name))
 
@@ -174,14 +177,18 @@ class FileSystem:
 
     def replace(self, path: str, content: bytes) -> None:
         parent, _, name = path.rpartition("/")
-        temporary = f"{parent}/.{name}.new"
+        temporary = f"{parent}/.{name}.new".lstrip("/")
+        folder = self._place(path)[0]
         inode = self._find(temporary)
         if inode is None:
             inode = self._create(temporary, Node(FILE, 0o644))
-        self._change("data", Data(inode, content), blocks=1)
-        self._flush("flush file", lambda: self._settle(lambda one: not one.names and one.inode == inode))
-        self.rename(temporary, path)
-        folder = self._folder(parent)
+        try:
+            self._change("data", Data(inode, content), blocks=1)
+            self._flush("flush file", lambda: self._settle(lambda one: not one.names and one.inode == inode))
+            self.rename(temporary, path)
+        except OSError:
+            self.unlink(temporary)
+            raise
         self._flush("flush folder", lambda: self._settle(lambda one: folder in dict(one.names)))
 
     def sync(self) -> None:
@@ -363,38 +370,3 @@ def after_cut(base: State, left: Iterable[Change]) -> FileSystem:
     for change in left:
         change.apply(state)
     return FileSystem(state)
-
-
-def survivors(pending: list[Change], seeds: int, singles_max: int = NEVER) -> Iterator[list[Change]]:
-    """Lists of changes, each of which may be what is left of ``pending``.
-
-    All, none; each single one lost (of more than ``singles_max``, that many spread over them); and ``seeds`` random
-    subsets, in which renames may be torn. The same arguments give the same lists.
-    """
-    yield list(pending)
-    if not pending:
-        return
-    yield []
-    step = max(1, -(-len(pending) // singles_max)) if singles_max else len(pending) + 1
-    for lost in range(len(pending) % step if singles_max else len(pending), len(pending), step):
-        yield _without(pending, {lost}, random.Random(lost))
-    for seed in range(seeds):
-        chance = random.Random(seed * 7919 + len(pending))
-        share = chance.random()
-        yield _without(pending, {place for place in range(len(pending)) if chance.random() < share}, chance)
-
-
-def _without(pending: list[Change], lost: set[int], chance: random.Random) -> list[Change]:
-    left = []
-    for place, change in enumerate(pending):
-        if place not in lost:
-            torn = isinstance(change, Move) and chance.random() < 0.1
-            left.append(replace(change, torn=True) if isinstance(change, Move) and torn else change)
-        elif isinstance(change, Data):
-            left.append(Data(change.inode, _spoiled(change.content, chance)))
-    return left
-
-
-def _spoiled(content: bytes, chance: random.Random) -> bytes:
-    piece = content[: chance.randrange(len(content) + 1)]
-    return chance.choice((b"", piece, bytes(len(content)), piece.ljust(len(content), b"\0")))
