@@ -78,6 +78,39 @@ def test_a_device_follows_its_master(tmp_path: Path, root: Path, command: Comman
     assert command("apply")[0] == 2
 
 
+def test_what_is_damaged_is_found_and_brought_back(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    package = master.add("p", "1", {"usr/p": b"1", "usr/r": b"r"})
+    update = tmp_path / "update.ubk"
+    update.write_bytes(master.transaction([package], [{}]))
+    assert command("apply", update)[0] == 0
+    assert command("repair")[0] == 2
+    (root / "usr/p").write_bytes(b"rotten")
+    (root / "usr/r").chmod(0o600)
+    code, told, said = command("verify", "p")
+    assert (code, {one["path"] for one in told["damaged"]}) == (1, {"/usr/p", "/usr/r"})
+    assert "unbrick packages repair" in said
+    assert command("repair")[0] == 1
+    assert command("repair", update)[0] == 0
+    assert command("verify")[0] == 0
+    assert ((root / "usr/p").read_bytes(), (root / "usr/r").stat().st_mode & 0o777) == (b"1", 0o644)
+
+
+def test_what_nobody_needs_goes(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    update = tmp_path / "update.ubk"
+    update.write_bytes(master.transaction([master.add("p", "1", {"p": b"1"})], [{}]))
+    assert command("apply", update)[0] == 0
+    left = root / "var/lib/unbrick/packages"
+    (left / "files/gone").write_bytes(b"x")
+    (left / "transaction/new").mkdir(parents=True)
+    (left / "transaction/new/0").write_bytes(b"half")
+    code, told, _ = command("gc")
+    assert (code, told["removed"]) == (0, ["/var/lib/unbrick/packages/files/gone"])
+    assert sorted(path.name for path in left.iterdir()) == ["files", "lock", "wanted"]
+    assert command("gc")[0] == 2
+
+
 def test_an_old_transaction_that_is_sent_again_changes_nothing(tmp_path: Path, root: Path, command: Command) -> None:
     master = Master(tmp_path)
     old, new = master.add("p", "1", {"p": b"1"}), master.add("p", "2", {"p": b"2"})

@@ -10,12 +10,13 @@ import pytest
 
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, RefusedError, ScriptError, TransactionError, UnsupportedError
+from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY
 from packagemanager.phases import TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager, Order
 from tests.programs.package_constructs import CONSTRUCTS, Package, Step, p, q
 from tests.simulator.filesystem import FileSystem, after_cut, survivors
-from tests.simulator.package_world import Scripts, World, apply, is_clean, snapshot, system
+from tests.simulator.package_world import Scripts, Snapshot, World, apply, is_clean, snapshot, system
 
 PLAYED = {name: steps for name, steps in CONSTRUCTS.items() if not any(callable(step) for step in steps)}
 
@@ -75,8 +76,27 @@ def test_a_cut_leaves_a_whole_set(name: str, cuts_max: int) -> None:
                 assert snapshot(tree) == new
 
 
-def _differences(found: dict[str, object], *sets: dict[str, object]) -> list[list[str]]:
+def _differences(found: Snapshot, *sets: Snapshot) -> list[list[str]]:
     return [[path for path in {*found, *wanted} if found.get(path) != wanted.get(path)] for wanted in sets]
+
+
+def test_the_database_changes_behind_the_files_and_before_folders_go() -> None:
+    tree, world = system(), World()
+    apply(tree, world.install(p("1", {"/a/b/c": "1", "/d": "d", "/f/g": "g"})))
+    steps = Manager(tree).plan(world.install(p("2", {"/x/y": "1", "/d": "e", "/f": "a file"}))).plan.steps
+    kinds = [_kind(step.operation.act, step.operation.path) for step in steps]
+    assert kinds == sorted(kinds)
+    assert set(kinds) == {0, 1, 2, 3, 4, 5}
+    assert [step.operation.path for step in steps if step.why == "the database"][-1].endswith("/wanted")
+
+
+def _kind(act: str, path: str) -> int:
+    """A folder that makes place, a new folder, a file, what goes, the database, a folder that is empty then."""
+    if path in ("f", "f/g") and act != PUT:
+        return 0
+    if path.startswith("var/lib/"):
+        return 4
+    return {MAKE_DIRECTORY: 1, PUT: 2, REMOVE: 3, REMOVE_DIRECTORY: 5}[act]
 
 
 SCRIPT = "#!/bin/sh\n"
