@@ -10,6 +10,7 @@ from packagemanager import files
 from packagemanager.arriving import Arriving
 from packagemanager.claims import Claims
 from packagemanager.database import Database, damaged
+from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
 from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, NO_DIGEST, Entry
 from packagemanager.errors import RefusedError
@@ -54,7 +55,7 @@ def adopt(tree: Tree, report: Report = lambda stage, done, total: None) -> Adopt
         DatabaseError: dpkg's database does not read.
     """
     engine = Engine(tree)
-    lock = engine.lock()
+    lock = DpkgLock(tree, engine.lock())
     try:
         resumed = engine.resume()
         if resumed.now == TRYING and resumed.facts.get(KIND) == ADOPTION:

@@ -132,8 +132,14 @@ def before_the_update() -> tuple[FileSystem, World]:
 def test_scripts_are_called_around_the_change() -> None:
     tree, world = before_the_update()
     scripts, ledger = Scripts(), Ledger(tree)
-    manager = Manager(tree, run=scripts, ledger=ledger)
+    told: list[tuple[str, int, int]] = []
+    manager = Manager(tree, run=scripts, ledger=ledger, report=lambda *words: told.append(words))
     assert manager.apply(world.install(NEW, remove=["q"])) == ON_TRIAL
+    assert list(dict.fromkeys(stage for stage, _, _ in told)) == [
+        "unpack", "scripts before", "plan", "prepare", "files", "scripts after"]  # fmt: skip
+    assert [(done, total) for stage, done, total in told if stage == "files"][-1] == (
+        len(manager.engine.operations()),
+    ) * 2
     assert scripts.calls == [
         "q.prerm remove",
         "p.prerm upgrade 2",
