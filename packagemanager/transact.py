@@ -303,7 +303,9 @@ class Manager:
                 database = Database(self.tree)
                 ground = Ground(self.tree, database)
         self._report("plan", 0, 1)
-        return planner.make(changes, incoming, order.wanted, database, ground, staging)
+        plan = planner.make(changes, incoming, order.wanted, database, ground, staging)
+        self._report("plan", 1, 1)
+        return plan
 
     def _run_before(self, order: Order, turns: Turns, plan: Plan) -> bool:
         """prerm and preinst; whether any ran, so that everything has to be looked at again."""
@@ -316,6 +318,7 @@ class Manager:
         self.tree.write(UNDER_WAY_MARK, (order.transaction,))
         self._report("scripts before", 0, 1)
         scripts.before()
+        self._report("scripts before", 1, 1)
         return bool(calls.before)
 
     def _count(self, stage: str, total: int) -> None:
@@ -362,6 +365,7 @@ class Manager:
             self._take_back()
             raise
         self.tree.replace(FINISHED_MARK, b"")
+        self._report("scripts after", 1, 1)
 
     def _take_back(self) -> tuple[tuple[str, str], ...]:
         left = self.engine.back()
