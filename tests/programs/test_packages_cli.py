@@ -96,6 +96,25 @@ def test_what_is_damaged_is_found_and_brought_back(tmp_path: Path, root: Path, c
     assert ((root / "usr/p").read_bytes(), (root / "usr/r").stat().st_mode & 0o777) == (b"1", 0o644)
 
 
+@pytest.mark.requirement("M9")
+def test_the_transaction_says_what_may_go_and_what_leaves_nothing(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    conffiles = {"conffiles": b"/etc/p\n"}
+    needed = master.add("p", "1", {"usr/p": b"1", "etc/p": b"c"}, control_files=conffiles, Essential="yes")
+    other = master.add("q", "1", {"usr/q": b"q"})
+    update = tmp_path / "update.ubk"
+    update.write_bytes(master.transaction([needed, other], [{}], serial=1))
+    assert command("apply", update)[0] == 0
+    there = state(needed, other)
+    update.write_bytes(master.transaction([other], [there], serial=2))
+    code, told, _ = command("apply", update)
+    assert (code, "p:amd64 is essential and would be removed" in told["detail"]) == (1, True)
+    update.write_bytes(master.transaction([other], [there], serial=3, expendable=("p",), purge=True))
+    assert command("apply", update)[0] == 0
+    assert not (root / "etc/p").exists()
+    assert b"Package: p" not in (root / "var/lib/dpkg/status").read_bytes()
+
+
 def test_what_nobody_needs_goes(tmp_path: Path, root: Path, command: Command) -> None:
     master = Master(tmp_path)
     update = tmp_path / "update.ubk"
