@@ -22,6 +22,7 @@ from packagemanager.order import Order
 from packagemanager.phases import DAMAGED, TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.scripts import Scripts
+from packagemanager.space import MAKE_ROOM, check_room
 from packagemanager.staging import Staging
 from packagemanager.turns import Turns, runs
 from packagemanager.wanted import NOTHING, Wanted, decode
@@ -53,8 +54,7 @@ if TYPE_CHECKING:
 
 NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL, DONE = "nothing", "waits-for-restart", "on-trial", "done"
 UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
-FINISHED_MARK = f"{SCRIPTS_FOLDER}/finished"
-KIBIBYTE = 1024
+FINISHED = "finished"  # a mark: after a restart, what scripts did may be lost, and they run again
 KIND = "apply"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LINES_IN_FACTS_MAX = 200
@@ -246,18 +246,18 @@ class Manager:
 
     def _end_scripts(self) -> None:
         """No transaction is under way: scripts that began for one that is not there are told so."""
-        if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None:
+        if self._run is None:
             return
         scripts = Scripts(self.tree, self._run)
         begun_for = read_text(self.tree, UNDER_WAY_MARK) or b""
-        if begun_for != self.wanted().transaction:
-            scripts.back()
+        if self.tree.look(SCRIPTS_FOLDER) is not None and begun_for != self.wanted().transaction:
+            _tell_back(scripts)
         scripts.forget()
 
     def _prepare(self, order: Order, database: Database) -> Changes:
         """Steps 1 to 4: everything that is new is durable beside the old."""
         changes, sources = self._decide(order, database)
-        _check_room(self.tree, changes)
+        check_room(self.tree, changes)
         staging = Staging(self.tree)
         try:
             plan = self._stage(order, changes, sources, database, staging)
@@ -265,7 +265,7 @@ class Manager:
             staging.abandon()
             self._end_scripts()
             if error.errno in NO_ROOM:
-                raise RefusedError("there is no room for this transaction; nothing changed", _MAKE_ROOM) from error
+                raise RefusedError("there is no room for this transaction; nothing changed", MAKE_ROOM) from error
             raise
         except BaseException:
             staging.abandon()
@@ -355,16 +355,18 @@ class Manager:
 
     def _configure(self) -> None:
         """postrm, postinst and triggers; what fails takes the transaction back."""
-        if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None or self.tree.look(FINISHED_MARK) is not None:
+        if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None:
+            return
+        scripts = Scripts(self.tree, self._run)
+        if scripts.marked(FINISHED) is not None:
             return
         self._report("scripts after", 0, 1)
-        scripts = Scripts(self.tree, self._run)
         try:
             scripts.after()
         except PackageError:
             self._take_back()
             raise
-        self.tree.replace(FINISHED_MARK, b"")
+        scripts.mark(FINISHED)
         self._report("scripts after", 1, 1)
 
     def _take_back(self) -> tuple[tuple[str, str], ...]:
@@ -380,19 +382,11 @@ class Manager:
         return DONE
 
 
-_MAKE_ROOM = "Free some space, or ask the master for a smaller transaction."
-
-
-def _check_room(tree: Tree, changes: Changes) -> None:
-    """By what packages say of their size. Raises ``RefusedError``."""
-    sizes = [change.new.get("Installed-Size", "0") for change in changes.unpacked if change.new]
-    needed = sum(int(size) for size in sizes if size.isascii() and size.isdigit()) * KIBIBYTE
-    free, _inodes = tree.free()
-    if needed > free:
-        raise RefusedError(
-            f"the packages need about {needed >> 20} MiB beside what is there, and {free >> 20} MiB are free",
-            _MAKE_ROOM,
-        )
+def _tell_back(scripts: Scripts) -> None:
+    try:
+        scripts.back()
+    except DatabaseError:
+        return  # a cut before the intent took the notes: nobody knows what ran, and the files are the old set
 
 
 __all__ = ["DONE", "NOTHING_TO_DO", "ON_TRIAL", "WAITS_FOR_RESTART", "Manager", "Order", "Proposal"]

@@ -143,7 +143,6 @@ def test_an_old_transaction_that_is_sent_again_changes_nothing(tmp_path: Path, r
     assert (root / "p").read_bytes() == b"2"
 
 
-@pytest.mark.requirement("M19")
 def test_what_cannot_be_is_refused_by_name(tmp_path: Path, root: Path, command: Command) -> None:
     master = Master(tmp_path)
     package = master.add("p", "1", {"p": b"1"}, Depends="nowhere (>= 2)")
