@@ -141,7 +141,9 @@ def test_a_list_of_packages_is_a_repository(desk: Desk) -> None:
     first = (desk.folder / "x.ubk").read_bytes()
     desk.create()
     assert (desk.folder / "x.ubk").read_bytes() == first
-    (desk.folder / "debs/extra_5_amd64.deb").write_bytes(b"something else")
+    damaged = bytearray((desk.folder / "debs/extra_5_amd64.deb").read_bytes())
+    damaged[-1] ^= 1
+    (desk.folder / "debs/extra_5_amd64.deb").write_bytes(damaged)
     _out, err = desk.create(code=1, places="--repository dists/Packages.gz --old old")
     assert "extra_5_amd64.deb is not what its list says" in err and "Fetch it again." in err
     assert (desk.folder / "x.ubk").read_bytes() == first

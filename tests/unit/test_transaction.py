@@ -318,6 +318,17 @@ def test_a_part_beyond_the_content_is_refused(plain: bytes) -> None:
         decode_index(text, 4096)
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_part_that_is_not_what_the_index_says_is_refused(master: Master, full: bool) -> None:
+    """The frames are right: the master made a mistake."""
+    old = master.add("tool", "1.0", {"usr/bin/tool": NOISE})
+    content = master.transaction([master.add("tool", "2.0", {"usr/bin/tool": NEXT})], [{}] if full else [state(old)])
+    transaction = opened(content)
+    transaction.index.parts[0].digest = bytes(32)
+    with pytest.raises(TransactionError, match="is not what the index says"):
+        transaction.sources({} if full else state(old), installed_root(master.folder / "root", old))
+
+
 @pytest.mark.fault("N3", "N4")
 def test_every_damaged_byte_is_refused_or_does_nothing(master: Master) -> None:
     """The file's own bytes: header, index, parts. What comes out is the package, or an error of ours."""
