@@ -11,6 +11,7 @@ import pytest
 from packagemanager.database import state_of
 from packagemanager.errors import TransactionError
 from packagemanager.master.delta import STATIC_IDS_MAX
+from packagemanager.order import order_of
 from packagemanager.transaction import believe
 from packagemanager.transaction_index import decode_index, encode_index, index_bytes
 from payload.bundle import decode_header, encode_header, read_header
@@ -85,6 +86,14 @@ def test_what_is_there_already_does_not_travel(master: Master) -> None:
     transaction = opened(master.transaction([same], [state(same)]))
     assert transaction.lacking(state(same)) == [] and transaction.index.parts == ()
     assert master.written.bytes == 4096
+
+
+@pytest.mark.requirement("M1")
+def test_what_may_go_and_what_is_purged_is_the_masters_word(master: Master) -> None:
+    only = master.add("only", "1", {"usr/bin/only": b"only"})
+    transaction = opened(master.transaction([only], [{}], expendable=["base"], purge=True))
+    wish = order_of(transaction, Folder(master.folder)).wish  # type: ignore[arg-type]
+    assert (wish.wanted, wish.expendable, wish.purge) == ({"only:amd64": "1"}, {"base"}, True)
 
 
 # --- who is believed: the production rules of bundles
