@@ -7,6 +7,7 @@ installation.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 
@@ -76,11 +77,18 @@ def _run(verb: cli.Verb, chosen: argparse.Namespace) -> int:
             return cli.run(verb, chosen, Device())
         with cli_update.Alone():
             return cli.run(verb, chosen, Device())
-    except (UpdateError, PayloadError, FetchError) as error:
-        reason = error.reason if isinstance(error.reason, int) else CODES[error.reason]
-        print(f"unbrick: {label(reason)}: {error}", file=sys.stderr)
-        print(f"unbrick: what to do: {advice(reason)}", file=sys.stderr)
-        return cli.EXIT_ERROR
+    except UpdateError as error:
+        return _refused(chosen, str(error), error.reason)
+    except (PayloadError, FetchError) as error:
+        reason = CODES[error.reason]
+        return _refused(chosen, f"{label(reason)}: {error}", reason)
+
+
+def _refused(chosen: argparse.Namespace, text: str, reason: int) -> int:
+    if chosen.json:
+        print(json.dumps({"outcome": "failed", "reason": label(reason), "detail": text, "advice": advice(reason)}))
+    print(f"unbrick: {text}\nunbrick: what to do: {advice(reason)}", file=sys.stderr)
+    return cli.EXIT_ERROR
 
 
 class Device:

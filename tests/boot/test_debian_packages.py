@@ -24,6 +24,8 @@ STATUS = "var/lib/dpkg/status"
 APPLY = """[Unit]
 Description=Take a transaction, as somebody would from afar
 After=unbrick-mark-good.service unbrick-packages-restore.service
+DefaultDependencies=no
+Conflicts=shutdown.target
 ConditionPathExists=/data/t.ubk
 [Service]
 Type=oneshot
