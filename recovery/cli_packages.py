@@ -149,7 +149,7 @@ def _undo(chosen: argparse.Namespace, _place: cli.Place) -> int:
 
     for path, reason in packages_of(Root(SYSTEM)).manager().undo():
         print(f"unbrick: /{path} is not as it was: {reason}", file=sys.stderr)
-    return cli.report(chosen, "undone", cli.EXIT_DONE, "the packages before are back")
+    return _say(chosen, "undone", cli.EXIT_DONE, "the packages before are back")
 
 
 def _restore(chosen: argparse.Namespace, _place: cli.Place) -> int:
@@ -157,7 +157,7 @@ def _restore(chosen: argparse.Namespace, _place: cli.Place) -> int:
 
     outcome = packages_of(Root(SYSTEM)).restore()
     code, text = _OUTCOMES[outcome]
-    cli.report(chosen, outcome, code, text)
+    _say(chosen, outcome, code, text)
     if code != cli.EXIT_RESTART:
         return code
     tell_console(f"unbrick: packages: {text}")
@@ -166,6 +166,14 @@ def _restore(chosen: argparse.Namespace, _place: cli.Place) -> int:
     from recovery.cli import restart
 
     return restart()
+
+
+def _say(chosen: argparse.Namespace, outcome: str, code: int, text: str) -> int:
+    if chosen.json:
+        print(json.dumps({"outcome": outcome, "detail": text, "restart-needed": code == cli.EXIT_RESTART}))
+    else:
+        print(f"unbrick: {text}")
+    return code
 
 
 _OUTCOMES = {
