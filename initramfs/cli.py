@@ -23,6 +23,7 @@ VERB_MODULES = (
     "initramfs.cli_payload",
     "initramfs.cli_bundle",
     "initramfs.cli_packages",
+    "initramfs.cli_transaction",
     "initramfs.cli_keys",
     "initramfs.cli_journal",
     "initramfs.cli_machine",

@@ -12,8 +12,9 @@ from packagemanager.ground import refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from packagemanager.changes import Changes
     from packagemanager.control import Paragraph
     from packagemanager.database import Database, Package
     from packagemanager.entry import Entry
@@ -39,7 +40,7 @@ class Claim:
 class Claims:
     """``by_place`` is what comes; ``lost`` are paths that a package no longer has because another took them, by key.
 
-    ``kept`` are the places that packages which stay list, with who they are.
+    ``kept`` are the places that packages which stay list, with who they are, as far as the transaction touches them.
     """
 
     __slots__ = ("by_place", "kept", "lost")
@@ -53,16 +54,22 @@ class Claims:
         self.lost.setdefault(key, set()).add(path)
 
 
-def settle(incoming: Sequence[Incoming], kept: Iterable[Package], database: Database, ground: Ground) -> Claims:
+def settle(changes: Changes, incoming: Sequence[Incoming], database: Database, ground: Ground) -> Claims:
     """Raises ``RefusedError``, with every path that two packages want and neither gives way."""
     claims = Claims()
     ground.expect(
         [(entry.path, one.name, entry.target) for one in incoming for entry in one.entries if entry.kind == LINK],
         [(entry.path, one.name) for one in incoming for entry in one.entries if entry.kind == DIRECTORY],
     )
-    for package in kept:
+    touched = {ground.place(entry.path, one.name) for one in incoming for entry in one.entries}
+    for change in (*changes.removed, *changes.unpacked):
+        if change.old is not None:
+            touched.update(ground.place(path, change.old.name) for path in database.list(change.old))
+    for package in changes.kept:
         for path in database.list(package):
-            claims.kept.setdefault(ground.place(path, package.name), []).append((path, package))
+            place = ground.place(path, package.name)
+            if place in touched:
+                claims.kept.setdefault(place, []).append((path, package))
     problems: list[str] = []
     for one in incoming:
         for entry in one.entries:

@@ -57,6 +57,7 @@ _OUTCOMES = {
     DONE: (EXIT_DONE, "applied"),
 }
 UNDONE = "undone"
+_OF_A_DISK = "`unbrick packages apply` finishes or undoes what was begun; then look after the disk."
 
 
 class Option:
@@ -101,12 +102,20 @@ def run(verb: Verb, chosen: Namespace, place: Place) -> int:
     try:
         return verb.run(chosen, place)
     except PackageError as error:
-        if chosen.json:
-            print(json.dumps({"outcome": "failed", "detail": str(error), "advice": error.advice}))
-        print(f"unbrick: {error}", file=sys.stderr)
-        if error.advice:
-            print(f"unbrick: what to do: {error.advice}", file=sys.stderr)
-        return EXIT_ERROR
+        return _fail(chosen, str(error), error.advice)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _fail(chosen, f"the disk refused: {error}", _OF_A_DISK)
+
+
+def _fail(chosen: Namespace, text: str, advice: str) -> int:
+    if chosen.json:
+        print(json.dumps({"outcome": "failed", "detail": text, "advice": advice}))
+    print(f"unbrick: {text}", file=sys.stderr)
+    if advice:
+        print(f"unbrick: what to do: {advice}", file=sys.stderr)
+    return EXIT_ERROR
 
 
 def _status(chosen: Namespace, _place: Place) -> int:

@@ -43,5 +43,11 @@ def order_of(transaction: Transaction, tree: Tree) -> Order:
         transaction.announce(keys)
         return sources
 
-    wish = Wish(index.wanted, unpack=index.unpack_keys(), removals=index.removals)
+    wish = Wish(
+        index.wanted,
+        unpack=index.unpack_keys(),
+        removals=index.removals,
+        expendable=index.expendable,
+        purge=index.purge,
+    )
     return Order(wish, bring, transaction.serial, transaction.manifest.digest)

@@ -60,7 +60,7 @@ def make(
         RefusedError: it cannot be done here; every reason is named, up to a bound.
         DatabaseError, ArchiveError, OSError: as what is read says.
     """
-    claims = settle(incoming, changes.kept, database, ground)
+    claims = settle(changes, incoming, database, ground)
     leaving = leave(changes, incoming, claims, database, ground)
     arriving = Arriving(claims, leaving, ground, stage)
     _arrive(incoming, claims, leaving, arriving, database)

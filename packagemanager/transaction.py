@@ -11,8 +11,9 @@ whole package, else it says by name what is missing and in which state it is.
 
 from __future__ import annotations
 
+from packagemanager.database import state_of
 from packagemanager.errors import TransactionError
-from packagemanager.transaction_index import DEB, INDEX_BYTES_MAX, START, decode_index, index_bytes, state_of
+from packagemanager.transaction_index import DEB, INDEX_BYTES_MAX, START, decode_index, index_bytes
 from payload.digest import hasher
 from payload.errors import BundleError
 from payload.frames import FrameReader

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 
 from packagemanager.errors import TransactionError
-from payload.digest import DIGEST_BYTES, digest
+from payload.digest import DIGEST_BYTES
 from payload.errors import PayloadFormatError
 from payload.strict_json import check_fields, dump, is_digest, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
 # As a bundle's magic: a text-mode copy would change it.
@@ -93,13 +92,6 @@ class Index:
 
     def parts_of(self, key: str) -> list[Part]:
         return self._parts.get(key, [])
-
-
-def state_of(installed: Mapping[str, str]) -> bytes:
-    """The digest that names what is installed: over the sorted lines ``name:architecture version``."""
-    return digest(
-        "".join(sorted(f"{key} {version}\n" for key, version in installed.items())).encode("ascii", "replace")
-    )
 
 
 def encode_index(index: Index) -> bytes:

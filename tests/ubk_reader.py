@@ -78,8 +78,8 @@ def is_one_of(*words: str) -> Callable[[object], bool]:
 
 IMAGE: Fields = {
     "slot-class": is_name,
-    "kind": is_one_of("immutable", "read-write"),
-    "filesystem": is_one_of("squashfs", "erofs", "ext4"),
+    "kind": is_one_of("immutable", "read-write", "packages"),
+    "filesystem": is_one_of("squashfs", "erofs", "ext4", "none"),
     "size": is_integer(4096, 2**50, 4096),
     "frame-size": is_integer(4096, 4 << 20, 4096),
     "delta-digest": is_hex,
@@ -251,6 +251,14 @@ def checked(
     manifest = parsed(manifest_text, MANIFEST)
     images = [fields(image, IMAGE) for image in manifest["images"]]
     require(len({image["slot-class"] for image in images}) == len(images))
+    for image in images:
+        marks = (image["slot-class"], image["kind"], image["filesystem"])
+        rest = (image["init"], image["watchdog-owner"], manifest["kernel-release"], len(images))
+        if marks[:2] != ("packages", "packages") or marks[2] != "none":
+            require("packages" not in marks[:2] and marks[2] != "none")
+        else:
+            require(rest == ("/", "none", "none", 1))
+            require(device.kernel_release is None)
     require(manifest["compatible"] == device.compatible and manifest["version"] >= known.floor)
     require(device.kernel_release in (None, manifest["kernel-release"]))
     known = known.raised(0, manifest["signed-at"])

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from packagemanager.database import state_of
 from packagemanager.master.delta import can_be_delta, make_recipe, packed_recipe
 from packagemanager.master.package import Package
 from packagemanager.master.unpacked import Unpacked
 from packagemanager.recipe import Recipe
-from packagemanager.transaction_index import DEB, DELTA, Index, Part, encode_index, state_of
+from packagemanager.transaction_index import DEB, DELTA, Index, Part, encode_index
 from payload.digest import DIGEST_BYTES, digest, hasher
 
 PARTS_ALIGNMENT = 4096

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from payload.signing_key import SigningKey
 
 # Small: a device that fetches some parts of a transaction fetches whole frames.
-FRAME_BYTES = 64 << 10
+FRAME_BYTES = 32 << 10
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from payload.bundle import CHECKED_FROM, FORMAT, MAGIC, header_length
 from payload.digest import digest
 from payload.errors import PayloadError
-from payload.roots import Link, decode_chain, encode_chain
+from payload.roots import ROOT_VERSION_MAX, Link, decode_chain, encode_chain
 from tests.fuzz.bundle_cases import encode, odd_fields
 
 LENGTHS = struct.Struct("<4I")
@@ -68,7 +68,7 @@ def mutate_chain(data: bytes, chance: random.Random) -> bytes:
         lambda: [Link(link.version, mutate_json(link.text, chance), link.signatures)],
         lambda: [Link(link.version, link.text, tuple(_odd(name, value) for name, value in link.signatures))],
         lambda: [Link(link.version, link.text, link.signatures[1:])],
-        lambda: [Link(chance.choice((0, link.version + 1)), link.text, link.signatures)],
+        lambda: [Link(chance.choice((0, min(link.version + 1, ROOT_VERSION_MAX))), link.text, link.signatures)],
         lambda: [link, link],
         list,
     )

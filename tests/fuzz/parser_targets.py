@@ -22,7 +22,7 @@ from payload.table import ENTRY, FRAME_BYTES_MAX, IMAGE_UNIT_BYTES, RAW, ZERO, Z
 from payload.trust import Trusted, verify
 from recovery.workshop import image_of
 from statemachine import journal, record
-from tests.fuzz import bundle_mutations, delta_target, http_target, package_target
+from tests.fuzz import bundle_mutations, delta_target, http_target, package_target, transaction_target
 from tests.fuzz.bundle_cases import COMPATIBLE, KERNEL, make_draft, make_roots, public
 from tests.fuzz.target import Target
 from tests.unit.payload_samples import BytesReader
@@ -193,6 +193,7 @@ TARGETS = {
     **BUNDLE_TARGETS,
     **delta_target.TARGETS,
     **http_target.TARGETS,
+    **transaction_target.TARGETS,
     **package_target.TARGETS,
     "record": Target(check_record, record_seeds, bundle_mutations.mutate_bytes, 1_000_000),
 }

@@ -130,10 +130,10 @@ class Twins:
         names = {key.partition(":")[0] for key in sources} | set(remove)
         kept = {key: version for key, version in self.wanted.items() if names.isdisjoint((key, key.partition(":")[0]))}
         self.wanted = kept | {key: _fields(deb).get("Version") for key, deb in sources.items()}
-        self.serial += 1
         self.apply(self.wanted, sources, purge=purge)
 
     def apply(self, wanted: Mapping[str, str], sources: Mapping[str, Path], purge: bool = False) -> str:
+        self.serial += 1
         root = Root(str(self.ours))
         opened = {key: FileSource(str(path), str(path)) for key, path in sources.items()}
         debs = {key: Deb(source) for key, source in opened.items()}

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from packagemanager.database import state_of
 from packagemanager.errors import TransactionError
 from packagemanager.master.delta import STATIC_IDS_MAX
 from packagemanager.transaction import believe
-from packagemanager.transaction_index import decode_index, encode_index, index_bytes, state_of
+from packagemanager.transaction_index import decode_index, encode_index, index_bytes
 from payload.bundle import decode_header, encode_header, read_header
 from payload.errors import (
     PayloadBelowThresholdError,

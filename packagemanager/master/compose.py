@@ -1,0 +1,90 @@
+"""From a request to what has to be written: the wanted set, its order, what goes, and where old packages are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from packagemanager.deb import Deb
+from packagemanager.errors import ArchiveError
+from packagemanager.master.emit import Order
+from packagemanager.master.errors import RepositoryError
+from packagemanager.master.order import configure_order, removal_order
+from packagemanager.master.package import Package
+from packagemanager.master.repository import Repositories, open_repository
+from packagemanager.master.request import Request
+from packagemanager.master.resolve import Wish, resolve
+from packagemanager.master.state_file import read_state
+from packagemanager.version import key as version_key
+from payload.sources import FileSource
+
+
+@dataclass(frozen=True)
+class Composed:
+    """``order`` is what to write; ``changes`` says for every package of a state what becomes of it."""
+
+    order: Order
+    changes: tuple[tuple[str, str, str], ...]
+
+
+def compose(request: Request, cache: Path) -> Composed:
+    """Decide. Packages are fetched only where a cycle of them has to be broken.
+
+    Raises:
+        MasterError: by its kind.
+    """
+    request.checked()
+    repositories = Repositories(open_repository(place, request.architecture, cache) for place in request.repositories)
+    more = [open_repository(place, request.architecture, cache) for place in request.old]
+    known = Repositories([repositories, *more])
+    states = [read_state(Path(path)) for path in request.states]
+    had = _newest_of(states)
+    wish = Wish(
+        request.want, request.pin, {key.partition(":")[0]: version for key, version in had.items()},
+        upgrade=request.upgrade, recommends=request.recommends, essential=request.essential,
+    )  # fmt: skip
+    wanted = resolve(wish, repositories)
+    brought = {package for package in wanted if any(one.get(package.key) != package.version for one in states)}
+    ordered = configure_order(wanted, lambda package: package in brought and has_postinst(package))
+    keys = {package.key for package in wanted}
+    gone = [known.exactly(key, version) or key for key, version in sorted(had.items()) if key not in keys]
+    removals = [one for one in gone if isinstance(one, str)]
+    removals += [package.key for package in removal_order(one for one in gone if isinstance(one, Package))]
+    order = Order(
+        request.architecture, ordered, ordered, removals, states, known.exactly, request.full, request.deltas,
+        request.expendable, request.purge,
+    )  # fmt: skip
+    return Composed(order, tuple(_changes(had, ordered, removals)))
+
+
+def _newest_of(states: list[dict[str, str]]) -> dict[str, str]:
+    """What devices have, each in the newest version that one of them has: going back is asked for by a pin."""
+    had: dict[str, str] = {}
+    for state in states:
+        for key, version in state.items():
+            if key not in had or version_key(had[key]) < version_key(version):
+                had[key] = version
+    return had
+
+
+def _changes(had: Mapping[str, str], wanted: list[Package], removals: list[str]) -> list[tuple[str, str, str]]:
+    """(package, version that devices have, version that is wanted); what stays is left out."""
+    changed = [(one.key, had.get(one.key, ""), one.version) for one in wanted if had.get(one.key) != one.version]
+    return [*changed, *((key, had[key], "") for key in removals)]
+
+
+@lru_cache(maxsize=4096)
+def has_postinst(package: Package) -> bool:
+    """Whether it has a script that configures it. Fetches the package. Raises ``RepositoryError``."""
+    assert package.fetch is not None
+    path = package.fetch()
+    try:
+        source = FileSource(str(path.resolve()), path.name)
+        try:
+            return "postinst" in Deb(source).control()[1]
+        finally:
+            source.close()
+    except (OSError, ArchiveError) as error:
+        raise RepositoryError(f"{path}: {error}", "Fetch it again.") from error

@@ -1,0 +1,292 @@
+"""The whole flow, from a wanted set to files and database, on a simulated file system: cut, failing, full."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from packagemanager.engine import Engine
+from packagemanager.errors import PackageError, RefusedError, ScriptError, TransactionError, UnsupportedError
+from packagemanager.phases import TRYING
+from packagemanager.scripts import FOLDER as SCRIPTS
+from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager, Order
+from tests.programs.package_constructs import CONSTRUCTS, Package, Step, p, q
+from tests.simulator.filesystem import FileSystem, after_cut, survivors
+from tests.simulator.package_world import Scripts, World, apply, is_clean, snapshot, system
+
+PLAYED = {name: steps for name, steps in CONSTRUCTS.items() if not any(callable(step) for step in steps)}
+
+
+def order_of(world: World, step: Step) -> Order:
+    if isinstance(step, str):
+        return world.install(remove=[step])
+    assert not callable(step)
+    return world.install(*([step] if isinstance(step, Package) else step))
+
+
+def walk(name: str) -> Iterator[tuple[FileSystem, Order, FileSystem]]:
+    """Each step of a construct: the system before, the order, and the system after."""
+    tree, world = system(), World()
+    for step in PLAYED[name]:
+        before = tree.restarted()
+        order = order_of(world, step)
+        assert apply(tree, order) == DONE
+        tree.sync()
+        yield before, order, tree.restarted()
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_what_is_there_is_what_was_wanted(name: str) -> None:
+    for _before, order, after in walk(name):
+        assert is_clean(after)
+        manager = Manager(after)
+        assert manager.wanted().packages == order.wish.wanted
+        assert apply(after, order) == NOTHING_TO_DO
+        assert manager.plan(order).changes.lines() == []
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.fault("S2")
+@pytest.mark.fault("S3")
+@pytest.mark.requirement("M7")
+@pytest.mark.parametrize("cuts_max", [6, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", PLAYED)
+def test_a_cut_leaves_a_whole_set(name: str, cuts_max: int) -> None:
+    """Resuming gives the old set or the new one, and the order, given again, the new one."""
+    chance = random.Random(name)
+    for before, order, after in walk(name):
+        old, new = snapshot(before), snapshot(after)
+        run = before.restarted()
+        run.watch = []
+        apply(run, order)
+        moments = run.watch
+        for number in sorted(chance.sample(range(len(moments)), min(cuts_max, len(moments)))):
+            moment = moments[number]
+            for left in survivors(moment.pending, 2, 2):
+                tree = after_cut(moment.base, left)
+                Manager(tree).resume(settle=True)
+                found = snapshot(tree)
+                assert found in (old, new), f"{name}: cut after {moment.kind} {number}: {_differences(found, old, new)}"
+                assert is_clean(tree)
+                apply(tree, order)
+                assert snapshot(tree) == new
+
+
+def _differences(found: dict[str, object], *sets: dict[str, object]) -> list[list[str]]:
+    return [[path for path in {*found, *wanted} if found.get(path) != wanted.get(path)] for wanted in sets]
+
+
+SCRIPT = "#!/bin/sh\n"
+ALL_SCRIPTS = dict.fromkeys(("preinst", "postinst", "prerm", "postrm"), SCRIPT)
+OLD = p("1", {"/usr/p": "1", "/etc/p": "c"}, controls=ALL_SCRIPTS, conffiles=["/etc/p"])
+NEW = p("2", {"/usr/p": "2", "/etc/p": "d"}, controls=ALL_SCRIPTS, conffiles=["/etc/p"])
+OTHER = q("1", {"/usr/q": "q"}, controls=ALL_SCRIPTS)
+
+
+class Ledger:
+    def __init__(self, tree: FileSystem) -> None:
+        self.told: list[tuple[str, str | None]] = []
+        self._engine = Engine(tree)
+
+    def staged(self, serial: int, digest: bytes) -> None:
+        assert (serial, len(digest)) == (2, 32)
+        self.told.append(("staged", self._engine.phase()))
+
+    def applied(self) -> None:
+        self.told.append(("applied", self._engine.phase()))
+
+    def taken_back(self) -> None:
+        self.told.append(("taken back", self._engine.phase()))
+
+
+def before_the_update() -> tuple[FileSystem, World]:
+    tree, world = system(), World()
+    assert Manager(tree, run=Scripts()).apply(world.install(OLD, OTHER), settle=True) == DONE
+    tree.sync()
+    return tree.restarted(), world
+
+
+def test_scripts_are_called_around_the_change() -> None:
+    tree, world = before_the_update()
+    scripts, ledger = Scripts(), Ledger(tree)
+    manager = Manager(tree, run=scripts, ledger=ledger)
+    assert manager.apply(world.install(NEW, remove=["q"])) == ON_TRIAL
+    assert scripts.calls == [
+        "q.prerm remove",
+        "p.prerm upgrade 2",
+        "p.preinst upgrade 1 2",
+        "q.postrm remove",
+        "p.postrm upgrade 2",
+        "p.postinst configure 1",
+    ]
+    assert ledger.told == [("staged", "forward"), ("applied", TRYING)]
+    assert tree.open("usr/p").read() == b"2"
+    with pytest.raises(RefusedError, match="on trial"):
+        manager.apply(world.install(OLD))
+    # Whoever comes in between runs nothing again.
+    assert Manager(tree, run=Scripts("p.postinst configure 1")).resume().now == TRYING
+    assert manager.settle() == DONE
+    assert is_clean(tree)
+    assert manager.settle() == NOTHING_TO_DO
+
+
+@pytest.mark.parametrize("call", ["q.prerm remove", "p.preinst upgrade 1 2"])
+def test_a_script_that_fails_before_the_change_stops_it(call: str) -> None:
+    tree, world = before_the_update()
+    old = snapshot(tree)
+    scripts, ledger = Scripts(call), Ledger(tree)
+    with pytest.raises(ScriptError, match=call):
+        Manager(tree, run=scripts, ledger=ledger).apply(world.install(NEW, remove=["q"]))
+    assert snapshot(tree) == old
+    assert is_clean(tree)
+    assert ledger.told == []
+    assert "q.postinst abort-remove" in scripts.calls
+
+
+@pytest.mark.parametrize("call", ["p.postinst configure 1", "q.postrm remove"])
+def test_a_script_that_fails_after_the_change_takes_it_back(call: str) -> None:
+    tree, world = before_the_update()
+    old = snapshot(tree)
+    scripts, ledger = Scripts(call), Ledger(tree)
+    with pytest.raises(ScriptError, match=call):
+        Manager(tree, run=scripts, ledger=ledger).apply(world.install(NEW, remove=["q"]))
+    assert snapshot(tree) == old
+    assert is_clean(tree)
+    assert ledger.told == [("staged", "forward"), ("applied", TRYING), ("taken back", None)]
+    assert scripts.calls[-2:] == ["p.postinst abort-upgrade 2", "q.postinst abort-remove"]
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_recovery_changes_the_files_and_the_system_runs_the_scripts(well: bool) -> None:
+    tree, world = before_the_update()
+    old = snapshot(tree)
+    scripts = Scripts()
+    assert Manager(tree, run=scripts).apply(world.install(NEW, remove=["q"]), live=False) == WAITS_FOR_RESTART
+    assert snapshot(tree) == old
+    assert not any("postinst" in call for call in scripts.calls)
+
+    tree = tree.restarted()
+    assert Engine(tree).resume().now == TRYING  # recovery, before the system runs
+    manager = Manager(tree, run=scripts)
+    assert manager.resume().now == TRYING
+    assert scripts.calls[-1] == "p.postinst configure 1"
+    tree.sync()
+    tree = tree.restarted()
+    if well:
+        Engine(tree).done()  # mark-good
+        assert Manager(tree, run=Scripts("p.postinst abort-upgrade 2")).resume().found is None
+        assert tree.open("usr/p").read() == b"2"
+    else:
+        Engine(tree).back()  # recovery, once attempts ran out
+        scripts = Scripts()
+        Manager(tree, run=scripts).resume()
+        assert scripts.calls[-1] == "q.postinst abort-remove"
+        assert snapshot(tree) == old
+    assert is_clean(tree)
+
+
+@pytest.mark.fault("S10")
+@pytest.mark.requirement("M19")
+@pytest.mark.parametrize("share", [0.05, 0.4, 0.8, 0.95])
+def test_a_full_disk_is_no_change(share: float) -> None:
+    tree, world = before_the_update()
+    old = snapshot(tree)
+    probe = tree.restarted()
+    probe.blocks_max = probe.inodes_max = 1 << 40
+    blocks = probe.free()[0]
+    before_bytes = blocks
+    order = world.install(p("2", {f"/usr/p{number}": "x" * 5000 for number in range(60)}))
+    Manager(probe).apply(order)
+    used = (before_bytes - probe.free()[0]) // 4096
+    tree.blocks_max = (1 << 40) - (blocks // 4096) + int(used * share)
+    tree.inodes_max = 1 << 40
+    with pytest.raises(RefusedError, match="no room"):
+        Manager(tree).apply(order)
+    tree.blocks_max = tree.inodes_max = 1 << 60
+    assert snapshot(tree) == old
+    assert is_clean(tree)
+
+
+def test_what_a_package_says_of_its_size_is_looked_at_first() -> None:
+    tree, world = before_the_update()
+    tree.blocks_max, tree.inodes_max = 2000, 1000
+    big = p("2", {"/usr/p": "2"}, control="Installed-Size: 9000000\n")
+    operations = tree.operations
+    with pytest.raises(RefusedError, match="need about 8789 MiB"):
+        Manager(tree).apply(world.install(big))
+    assert tree.operations - operations < 5
+
+
+Refusal = tuple[Callable[[World], Order], type[PackageError], str]
+REFUSALS: dict[str, Refusal] = {
+    "a file of another package": (
+        lambda world: world.install(p("2", {"/usr/q": "mine"})), RefusedError, "/usr/q of p:all is also in q:all 1"),
+    "a file in two packages that come": (
+        lambda world: world.install(p("2", {"/x": "1"}), q("2", {"/x": "2"})), RefusedError,
+        "/x is in p:all and in q:all"),
+    "a folder with files of nobody": (
+        lambda world: world.install(p("2", {"/usr/local": "x"})), RefusedError, "/usr/local: a folder is there"),
+    "a script that nobody can run": (
+        lambda world: world.install(p("2", {"/x": "1"}, controls={"postinst": "#!/bin/nothing\n"})), UnsupportedError,
+        "there is no /bin/nothing to run it"),
+    "a script that calls us": (
+        lambda world: world.install(p("2", {"/x": "1"}, controls={"postinst": "#!/bin/sh\ndpkg -i y.deb\n"})),
+        UnsupportedError, "dpkg -i"),
+    "an unknown control file": (
+        lambda world: world.install(p("2", {"/x": "1"}, controls={"more": "x"})), UnsupportedError, "'more'"),
+    "an old transaction": (
+        lambda world: Order(world.install(NEW).wish, lambda keys: {}, 0, bytes(32)), TransactionError, "is not newer"),
+    "nobody brings it": (
+        lambda world: Order(world.install(NEW).wish, lambda keys: {}, 9, bytes(32)), RefusedError,
+        "p:all 2 is wanted and nobody brings it"),
+}  # fmt: skip
+
+
+@pytest.mark.requirement("M19")
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refusal_is_before_any_change(name: str) -> None:
+    make, kind, message = REFUSALS[name]
+    tree, world = before_the_update()
+    tree.make_directory("usr/local")
+    tree.write("usr/local/mine", [b"m"])
+    old = snapshot(tree)
+    scripts = Scripts()
+    with pytest.raises(kind) as refused:
+        Manager(tree, run=scripts).apply(make(world))
+    assert message in str(refused.value)
+    assert refused.value.advice
+    assert snapshot(tree) == old
+    assert is_clean(tree)
+    assert scripts.calls == []
+
+
+@pytest.mark.fault("S7")
+@pytest.mark.fault("S9")
+def test_a_disk_that_refuses_leaves_a_whole_set() -> None:
+    start, world = before_the_update()
+    order = world.install(NEW, remove=["q"])
+    old = snapshot(start)
+    probe = start.restarted()
+    apply(probe, order)
+    new = snapshot(probe)
+    for number in range(0, probe.operations, 3):
+        tree = start.restarted()
+        tree.errors[number] = errno.EIO
+        try:
+            apply(tree, order)
+        except (PackageError, OSError):
+            Manager(tree).resume(settle=True)
+        assert snapshot(tree) in (old, new), number
+        assert is_clean(tree)
+        assert tree.look(SCRIPTS) is None
+    for number in range(1, probe.looks, 7):
+        tree = start.restarted()
+        tree.read_errors[number] = errno.EIO
+        try:
+            apply(tree, order)
+        except (PackageError, OSError):
+            Manager(tree).resume(settle=True)
+        assert snapshot(tree) in (old, new), number
