@@ -28,7 +28,7 @@ def check_network(config: Config) -> None:
     network = config.network
     if network is None:
         return
-    _check_each(config, "urls", network.urls, URLS_MAX, _check_url)
+    _check_each(config, "urls", network.urls, URLS_MAX, _check_url if not network.https else parse)
     _check_each(config, "addresses", network.addresses, ADDRESSES_MAX, _check_interface_address)
     _check_each(config, "dns", network.dns, NAME_SERVERS_MAX, ipaddress.ip_address)
     if network.gateway:
@@ -62,7 +62,7 @@ def _check_each(
 
 def _check_url(text: str) -> None:
     if parse(text).scheme == "https":
-        raise ValueError(f"{text} is https, which this build does not offer")
+        raise ValueError(f"{text} is https, and network.https is not true")
 
 
 def _check_interface_address(text: str) -> None:

@@ -180,7 +180,7 @@ class Engine:
         for number, (operation, stat) in enumerate(zip(operations, found, strict=True)):
             self._alive()
             if operation.act == REMOVE or operation.kept:
-                self._tree.hard_link(operation.path, places.old(number))
+                self._keep(number, operation)
             inodes.append(self._inode(operation))
             planned.append(_with_attributes(operation, stat))
         room.keep(self._tree, operations)
@@ -191,6 +191,17 @@ class Engine:
         for place in places.PLANS:
             self._tree.write(place, (raw,))
         self._tree.sync()
+
+    def _keep(self, number: int, operation: Operation) -> None:
+        try:
+            self._tree.hard_link(operation.path, places.old(number))
+        except OSError as error:
+            if error.errno not in steps.IN_THE_WAY:
+                raise
+            raise RefusedError(
+                f"/{operation.path} cannot be kept beside the new one: {error.strerror}",
+                "it may be immutable (chattr), or on a file system of its own",
+            ) from error
 
     def _inode(self, operation: Operation) -> int:
         staged = self._tree.look(places.new(operation.staged)) if operation.act == PUT else None
@@ -237,9 +248,11 @@ class Engine:
     def _resume_trying(self, plan: Plan) -> Resumed:
         """A medium that lost what it said was durable is seen here, and that is done again."""
         operations = enumerate(plan.operations)
-        if self._written()[0] != TRYING or not all(steps.is_done(self._tree, *one) for one in operations):
+        if any(steps.was_lost(self._tree, *one) for one in operations):
             resumed = self._resume_forward(plan)
             return Resumed(TRYING, resumed.now, plan.facts, resumed.left)
+        if self._written()[0] != TRYING:
+            self._enter(TRYING, plan)
         return Resumed(TRYING, TRYING, plan.facts)
 
     def _resume_back(self, plan: Plan) -> Resumed:

@@ -53,7 +53,7 @@ def _names(tree: Tree, path: str) -> list[str]:
 
 
 def _remove(tree: Tree, path: str) -> None:
-    """A file, a link, or a folder of such: the transaction's folder has no deeper ones."""
+    """A file, a link, or a folder with all that is in it."""
     found = tree.look(path)
     if found is None:
         return
@@ -61,5 +61,5 @@ def _remove(tree: Tree, path: str) -> None:
         tree.unlink(path)
         return
     for name in tree.list(path):
-        tree.unlink(f"{path}/{name}")
+        _remove(tree, f"{path}/{name}")
     tree.remove_directory(path)

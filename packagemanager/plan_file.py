@@ -57,7 +57,7 @@ def decode_plan(raw: bytes) -> Plan:
     magic, operation_count, fact_count = _fields(head, 3, b" ", from_the_right=True)
     operations, facts = _number(operation_count), _number(fact_count)
     _check_counts(operations, facts)
-    if magic != PLAN_MAGIC or lines.pop() != b"" or len(lines) != operations + facts:
+    if magic != PLAN_MAGIC or not lines or lines.pop() != b"" or len(lines) != operations + facts:
         raise ValueError("not a plan of this version, or not all of it")
     read = [_operation(line) for line in lines[facts:]]
     return Plan(

@@ -29,6 +29,7 @@ LINKS_MAX = 40  # as the kernel's
 FOLDERS_KEPT_MAX = 128
 INODES_UNLIMITED = 1 << 40
 _FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: LINK}
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -72,11 +73,13 @@ class Root:
         parent, name = _split(path)
         if not name:
             return ""
+        if len(self._folders) > FOLDERS_KEPT_MAX:
+            self._forget()
         return _join(self._canonical(parent), name)
 
     def look(self, path: str) -> Stat | None:
         try:
-            folder, name = self._at(path)
+            ((folder, name),) = self._at(path)
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except _ABSENT:
             return None
@@ -91,7 +94,7 @@ class Root:
         )
 
     def read_link(self, path: str) -> str:
-        folder, name = self._at(path)
+        ((folder, name),) = self._at(path)
         return os.readlink(name, dir_fd=folder)
 
     def list(self, path: str) -> list[str]:
@@ -127,10 +130,10 @@ class Root:
             os.close(descriptor)
 
     def set_attributes(self, path: str, mode: int, uid: int, gid: int, mtime: int) -> None:
-        folder, name = self._at(path)
+        ((folder, name),) = self._at(path)
         times = (mtime * 10**9, mtime * 10**9)
         try:
-            descriptor = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
+            descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _NO_LINK, dir_fd=folder)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
@@ -145,29 +148,29 @@ class Root:
             os.close(descriptor)
 
     def make_directory(self, path: str) -> None:
-        folder, name = self._at(path)
+        ((folder, name),) = self._at(path)
         os.mkdir(name, 0o700, dir_fd=folder)
 
     def make_link(self, path: str, target: str) -> None:
-        folder, name = self._at(path)
+        ((folder, name),) = self._at(path)
         os.symlink(target, name, dir_fd=folder)
 
     def hard_link(self, old: str, new: str) -> None:
-        (source, old_name), (target, new_name) = self._at(old), self._at(new)
+        (source, old_name), (target, new_name) = self._at(old, new)
         os.link(old_name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
 
     def rename(self, old: str, new: str) -> None:
-        (source, old_name), (target, new_name) = self._at(old), self._at(new)
+        (source, old_name), (target, new_name) = self._at(old, new)
         os.rename(old_name, new_name, src_dir_fd=source, dst_dir_fd=target)
         self._changed(old, new)
 
     def unlink(self, path: str) -> None:
-        folder, name = self._at(path)
+        ((folder, name),) = self._at(path)
         os.unlink(name, dir_fd=folder)
         self._changed(path)
 
     def remove_directory(self, path: str) -> None:
-        folder, name = self._at(path)
+        ((folder, name),) = self._at(path)
         os.rmdir(name, dir_fd=folder)
         self._forget()
 
@@ -192,15 +195,18 @@ class Root:
     # Walking.
 
     def _open(self, path: str, flags: int) -> int:
-        folder, name = self._at(path)
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        ((folder, name),) = self._at(path)
+        return os.open(name, flags | _NO_LINK, 0o600, dir_fd=folder)
 
-    def _at(self, path: str) -> tuple[int, str]:
-        """The descriptor of the folder that ``path`` is in, and its name there."""
-        parent, name = _split(path)
+    def _at(self, *paths: str) -> tuple[tuple[int, str], ...]:
+        """For each of an act's paths: the descriptor of the folder that it is in, and its name there.
+
+        They are valid until this is called again: so an act calls it once, for all of its paths.
+        """
         if len(self._folders) > FOLDERS_KEPT_MAX:
             self._forget()
-        return self._walk(parent, LINKS_MAX)[0], name or "."
+        split = [_split(path) for path in paths]
+        return tuple((self._walk(parent, LINKS_MAX)[0], name or ".") for parent, name in split)
 
     def _walk(self, path: str, links_left: int) -> tuple[int, str]:
         """The descriptor of a folder, which stays ours, and its canonical path."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 
 from packagemanager import process, script_plan, triggers
-from packagemanager.calls import INSTALLED, Call, triggered
+from packagemanager.calls import INSTALLED, NEW, OLD, POSTRM, PREINST, PRERM, Call, triggered
 from packagemanager.errors import DatabaseError, ScriptError
 
 TYPE_CHECKING = False
@@ -32,6 +32,9 @@ FOLDER = "var/lib/unbrick/packages/scripts"
 INFO = "var/lib/dpkg/info"
 TRIGGERS = "var/lib/dpkg/triggers"
 UNINCORPORATED = f"{TRIGGERS}/{triggers.UNINCORPORATED}"
+UNPACKED = "var/lib/dpkg/tmp.ci"
+# Of a package that goes or is replaced, and of one that comes; debconf asks for the last two.
+KEPT = {OLD: (POSTRM,), NEW: (PREINST, PRERM, POSTRM, "config", "templates")}
 PLAN, BEGUN, ACTIVATED = "plan", "begun", "activated"
 SCRIPT_MODE = 0o755
 SCRIPT_SECONDS_MAX = 600.0
@@ -75,22 +78,20 @@ class Scripts:
         return self._tree.look(f"{FOLDER}/{BEGUN}") is not None
 
     def keep(self, plan: ScriptPlan, kept: Mapping[tuple[str, str], Mapping[str, bytes]]) -> None:
-        """Write down what will be called. ``kept`` are control files by (info name, "old" or "new"); of those, what
-        is called from here is looked up in here. Raises: OSError.
+        """Write down what will be called. ``kept`` are control files by (info name, "old" or "new"); of them those are
+        kept that dpkg's own folder has not at the time. Raises: OSError.
         """
         self.forget()
-        self._make_folder(FOLDER)
+        _make_folder(self._tree, FOLDER)
         for (info, place), files in kept.items():
-            folder = f"{FOLDER}/{info}.{place}"
-            self._make_folder(folder)
-            for name, content in files.items():
-                self._tree.write(f"{folder}/{name}", (content,))
-                self._tree.set_attributes(f"{folder}/{name}", SCRIPT_MODE, 0, 0, 0)
+            names = [name for name in KEPT[place] if name in files]
+            if names and place == NEW:
+                _make_folder(self._tree, f"{FOLDER}/{info}.{NEW}")
+            for name in names:
+                path = _kept(info, place, name)
+                self._tree.write(path, (files[name],))
+                self._tree.set_attributes(path, SCRIPT_MODE, 0, 0, 0)
         self._tree.write(f"{FOLDER}/{PLAN}", (script_plan.encode(plan),))
-
-    def _make_folder(self, path: str) -> None:
-        self._tree.make_directory(path)
-        self._tree.set_attributes(path, SCRIPT_MODE, 0, 0, 0)
 
     def before(self) -> None:
         """prerm and preinst, of all. Raises: ScriptError: take it back (:meth:`back`)."""
@@ -126,19 +127,42 @@ class Scripts:
 
     def forget(self) -> None:
         """Remove the folder: nothing is under way any more."""
-        if self._tree.look(FOLDER) is not None:
-            _remove(self._tree, FOLDER)
+        _remove(self._tree, FOLDER)
 
     def call(self, call: Call) -> None:
         """Run a script, if there is one, and what is to be tried when it fails. Raises: ScriptError."""
-        if self._tree.look(_program(call)[1:]) is None:
-            return
-        ended = self._run(_program(call), call.words, environment(call))
-        if not ended.good and call.otherwise:
+        ended = self._run_one(call)
+        if ended and not ended.good and call.otherwise:
             call = call.otherwise
-            ended = self._run(_program(call), call.words, environment(call))
-        if not ended.good:
+            ended = self._run_one(call)
+        if ended and not ended.good:
             raise ScriptError(message(call, ended), "look at what it said; the transaction was taken back")
+
+    def _run_one(self, call: Call) -> Ended | None:
+        """From where dpkg would run it: debconf knows by that whose questions are asked."""
+        path = (
+            f"{INFO}/{call.info}.{call.script}"
+            if call.place == INSTALLED
+            else _kept(call.info, call.place, call.script)
+        )
+        if self._tree.look(path) is None:
+            return None
+        if call.place == NEW:
+            self._as_unpacked(call)
+            path = f"{UNPACKED}/{call.script}"
+        try:
+            return self._run(f"/{path}", call.words, environment(call))
+        finally:
+            _remove(self._tree, UNPACKED)
+
+    def _as_unpacked(self, call: Call) -> None:
+        """The control files of a package that comes, where dpkg has them while it unpacks it."""
+        _remove(self._tree, UNPACKED)
+        _make_folder(self._tree, UNPACKED)
+        folder = f"{FOLDER}/{call.info}.{NEW}"
+        for name in self._tree.list(folder):
+            self._tree.hard_link(f"{folder}/{name}", f"{UNPACKED}/{name}")
+        self._tree.write(f"{UNPACKED}/control", (f"Package: {call.package}\n".encode(),))
 
     def marked(self, name: str) -> bytes | None:
         """What a mark says that was made under this kernel."""
@@ -252,10 +276,8 @@ def message(call: Call, ended: Ended) -> str:
     return f"the script {call} {how}" + (f":\n{text}" if text else "")
 
 
-def _program(call: Call) -> str:
-    if call.place == INSTALLED:
-        return f"/{INFO}/{call.info}.{call.script}"
-    return f"/{FOLDER}/{call.info}.{call.place}/{call.script}"
+def _kept(info: str, place: str, name: str) -> str:
+    return f"{FOLDER}/{info}.{name}" if place == OLD else f"{FOLDER}/{info}.{NEW}/{name}"
 
 
 def read(tree: Tree, path: str) -> bytes | None:
@@ -269,7 +291,15 @@ def read(tree: Tree, path: str) -> bytes | None:
         reader.close()
 
 
+def _make_folder(tree: Tree, path: str) -> None:
+    tree.make_directory(path)
+    tree.set_attributes(path, SCRIPT_MODE, 0, 0, 0)
+
+
 def _remove(tree: Tree, path: str) -> None:
+    """A folder with all that is in it, if there is one."""
+    if tree.look(path) is None:
+        return
     for name in tree.list(path):
         below = f"{path}/{name}"
         stat = tree.look(below)

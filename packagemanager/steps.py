@@ -55,9 +55,11 @@ def look(tree: Tree, path: str) -> Stat | None:
 
 def _put(tree: Tree, number: int, operation: Operation) -> None:
     source = places.new(operation.staged)
-    if tree.look(source) is not None:
+    staged = tree.look(source)
+    if staged is not None:
         _require_folder(tree, operation.path)
-        tree.rename(source, operation.path)
+        if not _has_both_names(tree, number, operation, staged):
+            tree.rename(source, operation.path)
     elif not _is_put(tree, number, operation):
         raise BlockedError(f"/{operation.path}: what was staged for it is gone", "apply the transaction again")
 
@@ -69,12 +71,31 @@ def _is_put(tree: Tree, number: int, operation: Operation) -> bool:
     return found is not None and (kept is None or kept.inode != found.inode)
 
 
+def _has_both_names(tree: Tree, number: int, operation: Operation, staged: Stat) -> bool:
+    """Whether a cut tore the rename, on a file system that allows it: then the staged name goes.
+
+    Raises: BlockedError: the system ran on, and what it made at the path meanwhile has no second name.
+    """
+    found = tree.look(operation.path)
+    if found is None or found.kind == DIRECTORY:
+        return False
+    if found.inode == staged.inode:
+        tree.unlink(places.new(operation.staged))
+        return True
+    kept = tree.look(places.old(number)) if operation.kept else None
+    if kept is None or not _is_same(kept, found):
+        raise BlockedError(f"/{operation.path}: it changed since the transaction was prepared", "apply it again")
+    return False
+
+
 def _put_back(tree: Tree, number: int, operation: Operation, inode: int) -> str:
-    if operation.kept:
-        return _restore(tree, number, operation, inode)
     found = look(tree, operation.path)
     staged = tree.look(places.new(operation.staged))
-    if found is not None and found.kind != DIRECTORY and (staged is None or staged.inode == found.inode):
+    if staged is not None and (found is None or found.inode != staged.inode):
+        return ""  # it was never put: what is there is not ours
+    if operation.kept:
+        return _restore(tree, number, operation, inode)
+    if found is not None and found.kind != DIRECTORY:
         tree.unlink(operation.path)
     return ""
 
@@ -111,17 +132,20 @@ def _attributes(stat: Stat) -> tuple[object, ...]:
     return stat.kind, stat.mode, stat.uid, stat.gid, stat.size, stat.mtime
 
 
-def is_done(tree: Tree, number: int, operation: Operation) -> bool:
-    """Whether going forward has nothing to do here."""
+def was_lost(tree: Tree, number: int, operation: Operation) -> bool:
+    """Whether a medium lost this operation after all of them were done, and durable as it had said.
+
+    What the system or a script did since to what was put (removed it, gave it to a user) is not that: only a staged
+    file that is there again tells, and a removed one whose kept name is the same file.
+    """
+    found = look(tree, operation.path)
     if operation.act == acts.PUT:
         staged = tree.look(places.new(operation.staged))
-        found = look(tree, operation.path)
-        is_same = staged is not None and found is not None and found.inode == staged.inode
-        return is_same or (staged is None and _is_put(tree, number, operation))
+        return staged is not None and (found is None or found.inode != staged.inode)
     if operation.act == acts.REMOVE:
-        return _is_removed(tree, number, operation)
-    found = look(tree, operation.path)
-    return operation.act == acts.REMOVE_DIRECTORY or (found is not None and found.kind == DIRECTORY)
+        kept = tree.look(places.old(number))
+        return found is not None and kept is not None and found.inode == kept.inode
+    return False
 
 
 def _make_directory(tree: Tree, number: int, operation: Operation) -> None:

@@ -26,7 +26,7 @@ SEPARATED = "no longer the same file"
 OTHER_MODE, OTHER_OWNER, OTHER_TARGET = "another mode", "another owner", "leads elsewhere"
 # Of what is remembered:
 NO_RECORD, NO_LIST = "no record of its files", "dpkg's list of it is not right"
-OF_DATABASE = (NO_RECORD, NO_LIST)
+MD5_CHARACTERS = 32
 
 
 class Finding:
@@ -96,11 +96,16 @@ def check(
 ) -> Iterator[Finding]:
     """What differs from ``entries``, which are those of ``package``."""
     guarded = {conffile.path for conffile in package.conffiles}
+    is_complete = all(entry.kind != FILE or entry.digest != NO_DIGEST for entry in entries)
+    md5s = {} if is_complete else _md5s(database, package)
     for entry in entries:
         alive()
         try:
             place = ground.place(entry.path, package.name)
-            problem, allowed = _CHECKS[entry.kind](entry, place, package.name, ground)
+            if entry.kind == FILE:
+                problem, allowed = _check_file(entry, place, md5s.get(entry.path, ""), ground), False
+            else:
+                problem, allowed = _CHECKS[entry.kind](entry, place, package.name, ground)
         except OSError:
             place, problem, allowed = entry.path, UNREADABLE, False
         if problem:
@@ -115,6 +120,15 @@ def _is_listed(database: Database, package: Package, entries: Sequence[Entry]) -
         return {entry.path for entry in entries} <= set(database.list(package))
     except DatabaseError:
         return False
+
+
+def _md5s(database: Database, package: Package) -> dict[str, str]:
+    """Path to MD5 in hex, as far as dpkg's list of them says it."""
+    try:
+        lines = database.info(package, "md5sums").decode("utf-8", "surrogateescape").split("\n")
+    except DatabaseError:
+        return {}
+    return {line[MD5_CHARACTERS:].lstrip(" *").removeprefix("./"): line[:MD5_CHARACTERS] for line in lines}
 
 
 def _check_directory(entry: Entry, place: str, _name: str, ground: Ground) -> tuple[str, bool]:
@@ -137,15 +151,18 @@ def _check_link(entry: Entry, place: str, _name: str, ground: Ground) -> tuple[s
     return ("" if (found.uid, found.gid) == (entry.uid, entry.gid) else OTHER_OWNER), False
 
 
-def _check_file(entry: Entry, place: str, _name: str, ground: Ground) -> tuple[str, bool]:
+def _check_file(entry: Entry, place: str, md5: str, ground: Ground) -> str:
+    """``md5`` counts where the record has no digest, because the file was not as it should be when that was made."""
     found = ground.look(place)
     if found is None:
-        return MISSING, False
+        return MISSING
     if found.kind != FILE:
-        return OTHER_KIND, False
-    if found.size != entry.size or (entry.digest != NO_DIGEST and ground.digest(place) != entry.digest):
-        return CHANGED, False
-    return _attributes(entry, found), False
+        return OTHER_KIND
+    if entry.digest == NO_DIGEST and md5:
+        same = ground.md5(place) == md5
+    else:
+        same = found.size == entry.size and (entry.digest == NO_DIGEST or ground.digest(place) == entry.digest)
+    return _attributes(entry, found) if same else CHANGED
 
 
 def _check_hard_link(entry: Entry, place: str, name: str, ground: Ground) -> tuple[str, bool]:
@@ -164,6 +181,5 @@ def _attributes(entry: Entry, found: Stat) -> str:
 _CHECKS = {
     DIRECTORY: _check_directory,
     LINK: _check_link,
-    FILE: _check_file,
     HARD_LINK: _check_hard_link,
 }

@@ -20,6 +20,7 @@
     │   ├── PayloadRootRefusedError     payload-root-refused       its chain of roots has a gap or lacks signatures
     │   ├── PayloadRootMismatchError    payload-root-mismatch      another root of the version that is known here
     │   ├── PayloadRootExpiredError     payload-root-expired       from the network, and the root is too old for it
+    │   ├── PayloadRootsIncompleteError payload-roots-incomplete   its chain does not begin at the image's own root
     │   ├── PayloadWrongCompatibleError payload-wrong-compatible   for another kind of device
     │   ├── PayloadBelowFloorError      payload-below-floor        older than what is allowed
     │   └── PayloadKernelMismatchError  payload-kernel-mismatch    for another kernel than runs
@@ -160,6 +161,12 @@ class PayloadRootExpiredError(TrustError):
     """The root expired before the newest signed time that is known, and the bundle comes from the network."""
 
     reason = "payload-root-expired"
+
+
+class PayloadRootsIncompleteError(TrustError):
+    """Without what this device remembers it is not believed: its own chain does not begin at the image's root."""
+
+    reason = "payload-roots-incomplete"
 
 
 class PayloadWrongCompatibleError(TrustError):

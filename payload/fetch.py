@@ -155,15 +155,25 @@ def _content_range(text: str) -> tuple[int, int, int | None]:
     return number(first), number(last) + 1, None if total == "*" else number(total)
 
 
-class _Lane:
-    """A connection and what is on its way there. ``is_announced``: it is a run, not a read out of turn."""
+class _Run:
+    """Neighbouring ranges that were announced, as one: what of them has not come yet."""
 
-    __slots__ = ("client", "download", "is_announced")
+    __slots__ = ("end", "start")
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start = start
+        self.end = end
+
+
+class _Lane:
+    """A connection and what is on its way there; of which run, if it is no read out of turn."""
+
+    __slots__ = ("client", "download", "run")
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.download: _Download | None = None
-        self.is_announced = False
+        self.run: _Run | None = None
 
     def close(self) -> None:
         self.download = None
@@ -173,12 +183,13 @@ class _Lane:
 class HttpSource:
     """The bundle at one or more URLs. Follows `payload.bundle.Reader`; ``name`` is for people.
 
-    What was announced travels on one connection; what is read out of turn, on another.
+    Two connections: frames may be read in turn from two parts of the file, and what is read out of turn must not end
+    what was announced.
     Raises ``FetchError`` where the first look at ``url`` fails.
     """
 
     __slots__ = (
-        "_announced_until", "_bytes_at_failure", "_doubted", "_failures", "_lanes", "_lies", "_mirrors", "_pause",
+        "_bytes_at_failure", "_doubted", "_failures", "_lanes", "_lies", "_mirrors", "_pause",
         "_refusal", "_runs", "_taken", "name", "size", "start",
     )  # fmt: skip
 
@@ -188,8 +199,7 @@ class HttpSource:
         self._mirrors = [mirror]
         self._lanes = (_Lane(client), _Lane(client.another()))
         self._pause = pause or Pause(client.alive)
-        self._runs: list[tuple[int, int]] = []
-        self._announced_until = 0  # what lies before it came, and is asked for again only out of turn
+        self._runs: list[_Run] = []
         self._failures = self._lies = 0
         self._taken = self._bytes_at_failure = 0
         self._doubted: tuple[int, int] = (0, 0)
@@ -230,15 +240,15 @@ class HttpSource:
         other.close()
 
     def announce(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """What will be read next, (offset, length) each. Neighbours become one request."""
-        runs: list[tuple[int, int]] = []
+        """What will be read next, (offset, length) each, rising within each part of the file. Neighbours become one
+        request."""
+        runs: list[_Run] = []
         for offset, length in sorted(ranges):
-            if runs and offset <= runs[-1][1] + GAP_BYTES_MAX:
-                runs[-1] = (runs[-1][0], max(runs[-1][1], offset + length))
+            if runs and offset <= runs[-1].end + GAP_BYTES_MAX:
+                runs[-1].end = max(runs[-1].end, offset + length)
             elif length > 0:
-                runs.append((offset, offset + length))
+                runs.append(_Run(offset, offset + length))
         self._runs = runs
-        self._announced_until = 0
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``; fewer only at the end of the file.
@@ -293,8 +303,8 @@ class HttpSource:
     def _take(self, lane: _Lane, download: _Download, length_max: int) -> bytes:
         data = download.piece(length_max)
         self._taken += len(data)
-        if lane.is_announced:
-            self._announced_until = download.position
+        if lane.run is not None:
+            lane.run.start = max(lane.run.start, download.position)
         if not data and download.end is not None:
             raise ServerUnreachableError(f"the answer ended {download.end - download.position} bytes too early")
         if not data:
@@ -314,13 +324,12 @@ class HttpSource:
 
     def _lane_to(self, position: int, end: int) -> _Lane:
         """A lane with a new download from ``position``: the rest of an announced run, or just up to ``end``."""
-        runs = self._runs if position >= self._announced_until else []
-        run_end = next((stop for first, stop in runs if first <= position < stop), 0)
-        lane = self._lanes[1 if self._lanes[0].download and not run_end else 0]
+        run = next((run for run in self._runs if run.start <= position < run.end), None)
+        lane = next((lane for lane in self._lanes if lane.download is None), self._lanes[1])
         if lane.download is not None:
             lane.close()
-        lane.is_announced = run_end > 0
-        lane.download = begin(lane.client, self._mirrors[0], position, run_end or end)
+        lane.run = run
+        lane.download = begin(lane.client, self._mirrors[0], position, end if run is None else run.end)
         return lane
 
     def _rotate(self) -> None:

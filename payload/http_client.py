@@ -6,10 +6,14 @@ a socket (None: this image has none). ``socket`` is imported late: an ordinary b
 
 from __future__ import annotations
 
+import errno
+import os
+
 from payload.dns import family_of
 from payload.errors import FetchError, ServerMisbehavesError, ServerRefusedError, ServerUnreachableError
 from payload.http import Limits, Wire, request
 from payload.url import join
+from payload.waiting import FOR_INPUT, FOR_OUTPUT, until_ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,10 +31,12 @@ REDIRECTS = (301, 302, 303, 307, 308)
 ADDRESSES_TRIED_MAX = 4
 # What the kernel takes in while nobody reads: with it, what a power cut can lose has a bound.
 RECEIVE_BUFFER_BYTES = 256 << 10
+MSG_NOSIGNAL = 0x4000  # <linux/socket.h>
 
 
 class Client:
-    """One connection at a time, used again for the same server. ``alive`` is called between all waits."""
+    """One connection at a time, used again for the same server. ``alive`` is called between all waits, and about every
+    second of each; what it raises ends them."""
 
     __slots__ = ("_answer", "_origin", "_received", "_wire", "alive", "limits", "resolve", "secure")
 
@@ -126,32 +132,51 @@ class Client:
         connection = socket.socket(family_of(address), socket.SOCK_STREAM)
         try:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-            connection.settimeout(self.limits.connect_seconds)
-            connection.connect((address, url.port))
+            connection.setblocking(False)
+            refusal = connection.connect_ex((address, url.port))
+            if refusal == errno.EINPROGRESS:
+                self._wait(connection, FOR_OUTPUT, self.limits.connect_seconds)
+                refusal = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if refusal:
+                raise OSError(refusal, os.strerror(refusal))
             connection.settimeout(self.limits.silence_seconds)
             if url.scheme == "https" and self.secure is not None:
                 return self.secure(connection, url.host)
-            return _Plain(connection)
+            return _Plain(connection, self)
         except BaseException:
             connection.close()
             raise
+
+    def _wait(self, connection: socket, event: int, seconds: float) -> None:
+        """Raises ``TimeoutError``."""
+        if not until_ready(connection.fileno(), event, seconds, self.alive):
+            raise TimeoutError(f"nothing for {seconds:.0f} s")
 
 
 class _Plain:
     """A socket as a stream. A peer that is gone must be an error, not a signal that ends the process."""
 
-    __slots__ = ("_connection", "_flags", "close", "recv")
+    __slots__ = ("_client", "_connection", "close")
 
-    def __init__(self, connection: socket) -> None:
-        import socket
-
+    def __init__(self, connection: socket, client: Client) -> None:
+        connection.setblocking(False)
         self._connection = connection
-        self._flags = socket.MSG_NOSIGNAL
-        self.recv = connection.recv
+        self._client = client
         self.close = connection.close
 
+    def recv(self, length: int) -> bytes:
+        while True:
+            try:
+                return self._connection.recv(length)
+            except BlockingIOError:
+                self._client._wait(self._connection, FOR_INPUT, self._client.limits.silence_seconds)
+
     def send(self, data: bytes) -> int:
-        return self._connection.send(data, self._flags)
+        while True:
+            try:
+                return self._connection.send(data, MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._client._wait(self._connection, FOR_OUTPUT, self._client.limits.silence_seconds)
 
 
 def _mixed(addresses: list[str]) -> list[str]:

@@ -74,6 +74,7 @@ def install(
     image: Image,
     *,
     target_broken: bool,
+    kept: Header | None = None,
     reuse: Reuse | None = None,
     progress: Progress = frames.silent,
 ) -> Report:
@@ -81,7 +82,8 @@ def install(
 
     ``image`` comes from ``payload.trust.verify(header, …)`` and ``source`` is a bundle with that
     header. ``target_broken`` is true only where the slot is already proven unable to boot. A repair
-    is the same call, with the header that the slot has. ``reuse`` saves bytes of a source that is slow;
+    is the same call, with the header that the slot has. ``kept`` is what ``header_regions`` are to hold where that is
+    another header of the same manifest. ``reuse`` saves bytes of a source that is slow;
     it is not looked at where the target is not broken: then the whole replacement is on local storage.
 
     Where the source lacks frames, the others are in place when this raises: another source of the
@@ -91,7 +93,8 @@ def install(
         TargetError: the slot is too small, or does not keep what is written.
         BundleError: the source does not have every frame that is missing.
     """
-    check_room(slot, header_regions, header, image)
+    kept = kept or header
+    check_room(slot, header_regions, kept, image)
     if not target_broken:
         check_source(slot, source, header, image, progress)
     reader: Frames = frames.FrameReader(source, len(header.raw), image.frames())
@@ -99,7 +102,7 @@ def install(
     if target_broken and reuse is not None:
         reader = reuse.plan(source, header, image, slot, damaged, progress)
     written = _bring_in(slot, reader, damaged, progress)
-    return Report(len(damaged), written, write_slot_headers(header_regions, header))
+    return Report(len(damaged), written, write_slot_headers(header_regions, kept))
 
 
 def check_source(
@@ -124,13 +127,21 @@ def check_room(slot: Region, header_regions: Sequence[Region], header: Header, i
 
 
 def _bring_in(slot: Region, reader: Frames, damaged: list[int], progress: Progress) -> int:
-    """Write ``damaged`` until the whole image reads back right. The number of frames written."""
+    """Write ``damaged`` until the whole image reads back right. The number of frames written.
+
+    A source that lacks frames is asked for them once more if it is near: a stick may have hiccupped. One behind a
+    network has asked all its servers already. What is there by then stays, and the next run looks at everything.
+    """
     owed = damaged
     written = 0
+    lacking: set[int] = set()
     for _round in range(WRITE_ROUNDS_MAX):
         outcome = frames.write(slot, reader, owed, progress)
         written += outcome.written
         failure = frames.flush_error(slot) or outcome.flush_failure
+        if outcome.unavailable and (reader.is_far or outcome.unavailable.keys() == lacking):
+            break
+        lacking = set(outcome.unavailable)
         if failure is not None:
             # What was written is in doubt, and so is what an interrupted run wrote before us.
             owed = sorted({*owed, *frames.verify(slot, reader.table, progress)})

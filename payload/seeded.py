@@ -60,6 +60,11 @@ class SeededFrames:
         self._ways = ways
         self.table = plain.table
 
+    @property
+    def is_far(self) -> bool:
+        """As ``FrameReader.is_far``."""
+        return self._plain.is_far
+
     def announce(self, indices: Sequence[int]) -> None:
         """Tell the source which of its bytes will be read for ``indices``, in order."""
         self._plain.announce_ranges(wanted for index in indices for wanted in self.ranges(index))

@@ -13,10 +13,10 @@ there, and :func:`wrap` raises.
 
 from __future__ import annotations
 
-import select
 import time
 
 from payload.errors import ServerUntrustedError
+from payload.waiting import FOR_INPUT, FOR_OUTPUT, until_ready
 
 try:
     import _unbrick_tls
@@ -47,13 +47,25 @@ class TlsBrokenError(TlsError):
     reason = "server-unreachable"
 
 
-def wrap(connection: socket, host: str, anchors: Iterable[bytes], seconds: float, at: int) -> TlsStream:
+def nobody() -> None:
+    """Whom it does not matter to."""
+
+
+def wrap(
+    connection: socket,
+    host: str,
+    anchors: Iterable[bytes],
+    seconds: float,
+    at: int,
+    alive: Callable[[], None] = nobody,
+) -> TlsStream:
     """Shake hands with ``host`` over the connected ``connection``, which belongs to the stream from now on.
 
     ``host`` is a DNS name or an IP address without brackets; ``anchors`` are certificates as DER;
     ``seconds`` bounds the handshake, and each later call, which may take a whole record of 16 KiB to come; a
     time-out that the connection has already bounds each wait for the next byte besides. ``at`` is the newest
-    time that is known to have passed, in seconds since 1970. If this raises, the connection is closed.
+    time that is known to have passed, in seconds since 1970; ``alive`` is called about every second of a wait. If this
+    raises, the connection is closed.
 
     Raises:
         TlsError: there is no such certificate, it is over, it is for another host, or this is no TLS.
@@ -61,7 +73,7 @@ def wrap(connection: socket, host: str, anchors: Iterable[bytes], seconds: float
         OSError: the connection broke.
     """
     try:
-        stream = TlsStream(connection, _session(host, tuple(anchors), at), seconds)
+        stream = TlsStream(connection, _session(host, tuple(anchors), at), seconds, alive)
         stream.shake_hands()
     except BaseException:
         connection.close()
@@ -76,9 +88,12 @@ class TlsStream:
     not enough before :meth:`recv`: more may have been received than was asked for.
     """
 
-    __slots__ = ("_connection", "_session", "_silence_seconds", "seconds")
+    __slots__ = ("_alive", "_connection", "_session", "_silence_seconds", "seconds")
 
-    def __init__(self, connection: socket, session: _unbrick_tls.Session, seconds: float) -> None:
+    def __init__(
+        self, connection: socket, session: _unbrick_tls.Session, seconds: float, alive: Callable[[], None] = nobody
+    ) -> None:
+        self._alive = alive
         self._silence_seconds = connection.gettimeout() or seconds
         connection.setblocking(False)
         self._connection = connection
@@ -154,7 +169,7 @@ class TlsStream:
 
     def _feed(self, deadline: float) -> None:
         """Hand what arrives, or that nothing more will, to the session."""
-        self._wait_for(select.POLLIN, deadline)
+        self._wait_for(FOR_INPUT, deadline)
         try:
             content = self._connection.recv(FEED_BYTES_MAX)
         except BlockingIOError:  # it looked as if there were something
@@ -164,7 +179,7 @@ class TlsStream:
     def _flush(self, deadline: float) -> None:
         rest = memoryview(self._session.take())
         while rest:
-            self._wait_for(select.POLLOUT, deadline)
+            self._wait_for(FOR_OUTPUT, deadline)
             try:
                 rest = rest[self._connection.send(rest, MSG_NOSIGNAL) :]
             except BlockingIOError:
@@ -177,10 +192,8 @@ class TlsStream:
             return
 
     def _wait_for(self, event: int, deadline: float) -> None:
-        poll = select.poll()
-        poll.register(self._connection.fileno(), event)
-        milliseconds = min(deadline - time.monotonic(), self._silence_seconds) * 1000
-        if milliseconds <= 0 or not poll.poll(milliseconds):
+        seconds = min(deadline - time.monotonic(), self._silence_seconds)
+        if not until_ready(self._connection.fileno(), event, seconds, self._alive):
             raise TimeoutError("the other end does not answer in time")
 
 

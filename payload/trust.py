@@ -24,9 +24,11 @@ from payload.errors import (
     PayloadKernelMismatchError,
     PayloadKeyRevokedError,
     PayloadRootExpiredError,
+    PayloadRootsIncompleteError,
     PayloadUnsignedError,
     PayloadWrongCompatibleError,
     PayloadWrongKeyError,
+    TrustError,
 )
 from payload.manifest import decode
 from payload.roots import single_key_root
@@ -153,6 +155,21 @@ def verify(
     if network:
         _check_not_expired(manifest, trusted)
     return manifest, trusted
+
+
+def check_complete(header: Header, pinned: Root) -> None:
+    """That a device which knows no root but ``pinned`` believes ``header``, by nothing but the chain in it.
+
+    Older links are passed over by a device that knows a newer root: so they may be missing, or spoilt by whoever
+    carried the bundle. Once they are what the device keeps, and its journal is lost, nothing leads to that root again.
+
+    Raises:
+        PayloadRootsIncompleteError: it would not.
+    """
+    try:
+        _check_signatures(header, follow(header, Trusted(pinned)))
+    except (TrustError, PayloadFormatError) as error:
+        raise PayloadRootsIncompleteError(f"from root {pinned.version} on: {error}") from error
 
 
 def _check_signatures(header: Header, trusted: Trusted) -> None:

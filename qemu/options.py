@@ -7,6 +7,7 @@ emulator's monitor) and without the lab's control socket.
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from qemu.disks import Disk, disk_arguments
 from qemu.errors import OptionsError, QemuMissing
+from qemu.network_log import HEADERS_BYTES_MAX
 
 USB_BUS = "usb"
 NIC = "nic"
@@ -34,7 +36,8 @@ class MachineOptions:
     (``i6300esb``) that resets the machine. ``usb`` adds a controller that
     :meth:`qemu.machine.Machine.hotplug_usb` needs. ``network`` is a device model (``virtio-net-pci``,
     ``e1000``) behind the emulator's own net: DHCP gives 10.0.2.15, and 10.0.2.2 is this host's loopback;
-    ``network_options`` are further ones of ``-netdev user``. Without ``reboot`` the emulator ends where the guest
+    ``network_options`` are further ones of ``-netdev user``; into ``network_log`` goes the beginning of every packet
+    (:mod:`qemu.network_log`). Without ``reboot`` the emulator ends where the guest
     would start again. ``resume_from`` is a state that :meth:`qemu.machine.Machine.save_state` wrote;
     everything but the content of the disks must be as it was then. ``extra`` arguments come last and win.
     """
@@ -50,6 +53,7 @@ class MachineOptions:
     usb: bool = False
     network: str = ""
     network_options: str = ""
+    network_log: Path | None = None
     keyboard: str = "builtin"
     reboot: bool = True
     resume_from: Path | None = None
@@ -123,7 +127,11 @@ def _network_arguments(options: MachineOptions) -> list[str]:
         return []
     further = f",{options.network_options}" if options.network_options else ""
     # Without its ROM: it is of use only to a firmware that boots from the net.
-    return ["-netdev", f"user,id=net{further}", "-device", f"{options.network},id={NIC},netdev=net,romfile="]
+    card = ["-netdev", f"user,id=net{further}", "-device", f"{options.network},id={NIC},netdev=net,romfile="]
+    if options.network_log is None:
+        return card
+    log = {"qom-type": "filter-dump", "id": "log", "netdev": "net", "file": str(options.network_log)}
+    return [*card, "-object", json.dumps({**log, "maxlen": HEADERS_BYTES_MAX})]
 
 
 def console_on_terminal(options: MachineOptions) -> list[str]:

@@ -13,8 +13,8 @@ from payload import frames, install
 from payload.errors import BundleError, PayloadError, TargetError, TargetTooSmallError
 from recovery.console import note, say
 from recovery.disks import node_of
-from recovery.evidence import button_held
 from recovery.filesystem import mend
+from recovery.watch import REST_POLL_SECONDS, Watch, usable
 from recovery.workshop import SLOT_CLASS, Workshop, identity, image_of
 from statemachine.decide import judge, slot_to_rewrite
 from statemachine.reasons import CODES
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     Result = tuple[str, int, dict[str, Any]]
 
-REST_POLL_SECONDS = 2.0
 REST_SECONDS_FIRST = 300
 REST_SECONDS_MAX = 3600
 
@@ -187,6 +186,7 @@ def _write(workshop: Workshop, record: Record, number: int, candidates: Iterable
                 candidate.header,
                 image,
                 target_broken=True,
+                kept=workshop.header_to_keep(number, candidate),
                 reuse=workshop.reuse(candidate.source, candidate.manifest, number),
                 progress=workshop.progress(),
             )
@@ -275,31 +275,23 @@ def rest(workshop: Workshop, record: Record) -> Result:
     known = set(workshop.of_no_use)
     ended_here = record.state == "WAITING" and record.reason in _AFTER_ACTION
     if ended_here:
-        known |= _usable(workshop, workshop.candidates(record))
+        known |= usable(workshop, workshop.candidates(record))
     # None: what the first look at the network finds did not help
     remote_known = None if ended_here else set(workshop.of_no_use)
-    button = workshop.config.get("button")
-    released = button is not None and not button_held(button)
+    watch = Watch(workshop, record, known)
     sources = "a USB stick labelled UNBRICK, the network" if workshop.network else "a USB stick labelled UNBRICK"
     note(f"waiting for {sources}, the button, or the next try")
     deadline = time.monotonic() + min(REST_SECONDS_FIRST << record.cycles, REST_SECONDS_MAX)
     while time.monotonic() < deadline:
         workshop.alive()
         time.sleep(REST_POLL_SECONDS)
-        here = _usable(workshop, workshop.candidates(record))
-        if here - known:
-            return "source_appeared", CODES["resumed"], {}
-        known &= here  # what is pulled out and plugged in again, better copied perhaps, is new
-        if workshop.network and workshop.network.is_due():
-            here = _usable(workshop, workshop.remote_candidates(record))
+        if not watch() and workshop.network and workshop.network.is_due():
+            here = usable(workshop, workshop.remote_candidates(record, watch))
             if remote_known is not None and here - remote_known:
                 return "source_appeared", CODES["resumed"], {}
             remote_known = here  # what was out of reach in between is new
-        if button and record.state == "WAITING":
-            held = button_held(button)
-            if held and released:
-                return "recovery_requested", CODES["button-held"], {}
-            released = released or not held
+        if watch.result is not None:
+            return watch.result
     if record.state != "WAITING":
         return "resumed", record.reason, {}
     return "backoff_elapsed", CODES["resumed"], {}
@@ -309,11 +301,6 @@ def rest(workshop: Workshop, record: Record) -> Result:
 _AFTER_ACTION = tuple(
     CODES[word] for word in ("slot-write-failed", "repairs-exhausted", "filesystem-failing", "journal-unwritable")
 )
-
-
-def _usable(workshop: Workshop, here: list[Candidate]) -> set[tuple[str, bytes]]:
-    workshop.close(here)
-    return {identity(candidate) for candidate in here}
 
 
 def _current(record: Record) -> tuple[int, bytes]:

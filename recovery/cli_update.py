@@ -319,7 +319,8 @@ def _check_bundle(chosen: argparse.Namespace, workshop: Workshop, record: Record
     source = open_source(chosen.where, workshop, record)
     try:
         workshop.recall(record)
-        manifest = workshop.installable(read_header(source), network=is_far(source))
+        header = read_header(source)
+        manifest = workshop.installable(header, network=is_far(source))
         came = received(source)
     finally:
         source.close()
@@ -331,6 +332,7 @@ def _check_bundle(chosen: argparse.Namespace, workshop: Workshop, record: Record
     if is_far(source) and order <= 0:
         text = f"nothing newer: version {image.version} is there, version {record.installed.version} runs"
         return _report(chosen, NOTHING_TO_DO, "nothing", image.version, text, came)
+    workshop.keyring.check_complete(header)
     update.check_not_failed(record, image)
     relation = {-1: "a downgrade", 0: "the same version", 1: "an upgrade"}
     text = f"version {image.version} would be taken: {relation[order]}"

@@ -54,7 +54,7 @@ def find(workshop: Workshop, urls: Sequence[str], tell: Tell, believe: Believe |
 
 def _clients(workshop: Workshop) -> Callable[[], Client]:
     resolve = Resolver(servers_of_system(), workshop.alive)
-    secured = secure(workshop.config["network"], workshop.keyring.trusted.clock_floor)
+    secured = secure(workshop.config["network"], workshop.keyring.trusted.clock_floor, workshop.alive)
     return lambda: Client(resolve, workshop.alive, secure=secured)
 
 

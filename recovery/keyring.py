@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from payload import trust
 from payload.digest import digest
-from payload.errors import PayloadFormatError
+from payload.errors import PayloadFormatError, PayloadRootsIncompleteError
 from payload.roots import decode_root, single_key_root
 from payload.trust import Trusted
 from statemachine.record import NO_DIGEST
@@ -73,6 +73,18 @@ class Keyring:
         self.trusted = trust.follow(header, self.trusted)
         manifest, self.trusted = believe(header, self.trusted, self._compatible, last_serial, network=network)
         return manifest
+
+    def check_complete(self, header: Header) -> None:
+        """That the image's own root is enough to believe ``header``. Raises ``PayloadRootsIncompleteError``."""
+        trust.check_complete(header, self._pinned)
+
+    def is_complete(self, header: Header) -> bool:
+        """Whether :meth:`check_complete` has nothing to say."""
+        try:
+            self.check_complete(header)
+        except PayloadRootsIncompleteError:
+            return False
+        return True
 
     def _verify(
         self, header: Header, kernel_release: str | None, *, network: bool = False, any_version: bool = False

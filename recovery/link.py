@@ -60,15 +60,17 @@ class Link:
         self._sys_net = sys_net
         self._interface = ""
 
-    def up(self) -> list[str]:
+    def up(self, alive: Callable[[], None]) -> list[str]:
         """Have an address; the name servers to ask. Does nothing while there is one already.
+
+        ``alive`` is called in the long waits; a ``FetchError`` of it ends them, and leaves nothing behind.
 
         Raises:
             LinkMissingError, AddressMissingError: and why, in words.
         """
         if not (self._interface and has_carrier(self._sys_net, self._interface)):
             self.down()
-            self._interface = self._first_with_address(self._appeared())
+            self._interface = self._first_with_address(self._appeared(alive), alive)
         return list(self._config["dns"]) or self._name_servers()
 
     def down(self) -> None:
@@ -83,13 +85,13 @@ class Link:
         """The interfaces with a cable in, as far as they were ever switched on."""
         return {name for name in self._wanted() if has_carrier(self._sys_net, name)}
 
-    def _appeared(self) -> list[str]:
+    def _appeared(self, alive: Callable[[], None]) -> list[str]:
         """The interfaces that are meant; drivers and USB take their time."""
         deadline = time.monotonic() + APPEAR_SECONDS_MAX
         while not (names := self._wanted()):
             if time.monotonic() > deadline:
                 raise LinkMissingError(f"no network interface is {self._config['interface']!r}")
-            self._alive()
+            alive()
             time.sleep(_POLL_SECONDS)
         return names
 
@@ -109,27 +111,30 @@ class Link:
             return first_line(f"{folder}/address").lower() == wanted.lower()
         return os.path.basename(os.path.realpath(f"{folder}/device/driver")) == wanted
 
-    def _first_with_address(self, names: Sequence[str]) -> str:
+    def _first_with_address(self, names: Sequence[str], alive: Callable[[], None]) -> str:
         """All of them try at once; what is slower than the first is stopped again."""
         for folder in STATE_FOLDERS:
             os.makedirs(folder, exist_ok=True)
         for name in names:
             self._run(ENDING_SECONDS_MAX, *self._arguments(), name)
-        chosen = self._wait_for_address(names)
-        for name in names:
-            if name != chosen:
-                self._run(ENDING_SECONDS_MAX, "-x", name)
+        chosen = ""
+        try:
+            chosen = self._wait_for_address(names, alive)
+        finally:
+            for name in names:
+                if name != chosen:
+                    self._run(ENDING_SECONDS_MAX, "-x", name)
         if not chosen:
             raise AddressMissingError(f"no address for {', '.join(names)} in {ADDRESS_SECONDS_MAX:.0f} s")
         return chosen
 
-    def _wait_for_address(self, names: Sequence[str]) -> str:
+    def _wait_for_address(self, names: Sequence[str], alive: Callable[[], None]) -> str:
         """The first interface that has one; "" if none gets one in time."""
         deadline = time.monotonic() + ADDRESS_SECONDS_MAX
         wanted = {6 if ":" in address else 4 for address in self._config["addresses"]} or {4}
         has_other = False
         while time.monotonic() < deadline:
-            self._alive()
+            alive()
             found = {name: families_of(name) for name in names}
             for name in names:
                 if wanted <= found[name]:

@@ -38,6 +38,12 @@ TLS_SECONDS_MAX = 60.0
 URL_WORD = "unbrick.url="
 
 
+class LookEndedError(FetchError):
+    """Nobody waits for the network any more."""
+
+    reason = "resumed"
+
+
 class Network:
     """``config`` is device.toml's ``[network]``. ``tell`` says a reason on the console. ``clock_floor`` is the newest
     signed time that was ever believed: certificates are judged by it."""
@@ -53,12 +59,19 @@ class Network:
         self._alive = alive
         self._tell = tell
         self._link = link or Link(config, alive)
-        self._secure = secure(config, max(clock_floor, built_at()))
+        self._secure = secure(config, max(clock_floor, built_at()), self._pass)
         self._urls = [*urls_on_command_line(first_bytes("/proc/cmdline")), *config["urls"]]
         self._failures = 0
         self._next_look = 0.0
         self._carriers: set[str] = set()
         self.reason = 0
+        self.is_over: Callable[[], bool] | None = None  # asked about every second of a look: True ends it
+
+    def _pass(self) -> None:
+        """Called between waits. Raises ``LookEndedError``."""
+        self._alive()
+        if self.is_over is not None and self.is_over():
+            raise LookEndedError("something else turned up meanwhile")
 
     def is_due(self) -> bool:
         """Whether a pause is over: by time, or because a cable came in. Never without a URL to ask for."""
@@ -76,10 +89,14 @@ class Network:
             return []
         found: list[HttpSource] = []
         try:
-            resolve = Resolver(self._link.up(), self._alive)
-            found, refused = fetch.open_sources(self._urls, lambda: Client(resolve, self._alive, secure=self._secure))
+            resolve = Resolver(self._link.up(self._pass), self._pass)
+            found, refused = fetch.open_sources(self._urls, lambda: Client(resolve, self._pass, secure=self._secure))
         except FetchError as error:
             refused = [("network", error)]
+        if any(isinstance(failure, LookEndedError) for _url, failure in refused):
+            for source in found:
+                source.close()
+            return []  # that says nothing of the network
         for url, failure in refused:
             self.reason = CODES[failure.reason]
             self._tell(self.reason, f"{url}: {failure}")
@@ -116,7 +133,7 @@ def urls_on_command_line(command_line: bytes) -> list[str]:
     return [word.removeprefix(URL_WORD) for word in words if word.startswith(URL_WORD)][: fetch.URLS_MAX]
 
 
-def secure(config: dict[str, Any], known_time: int) -> Secure | None:
+def secure(config: dict[str, Any], known_time: int, alive: Callable[[], None]) -> Secure | None:
     """What puts TLS around a connection, judging by ``known_time``; None for an image without it."""
     if not config.get("https"):
         return None
@@ -125,7 +142,7 @@ def secure(config: dict[str, Any], known_time: int) -> Secure | None:
     def wrapped(connection: socket, host: str) -> Stream:
         from payload import tls
 
-        return tls.wrap(connection, host, anchors, TLS_SECONDS_MAX, known_time)
+        return tls.wrap(connection, host, anchors, TLS_SECONDS_MAX, known_time, alive)
 
     return wrapped
 

@@ -142,6 +142,7 @@ def update(
         if not streamed:
             refresh(workshop, record, source)
         return CURRENT
+    workshop.keyring.check_complete(header)
     check_not_failed(record, image, again)
     check_intact(workshop, record, record.primary)
     number = len(record.slots) - 1 - record.primary
@@ -281,10 +282,11 @@ def refresh(workshop: Workshop, record: Record, source: Reader) -> bool:
         return False
     other = record.other
     needed = other.image.digest if other is not None and other.condition == "good" else NO_DIGEST
-    bundle = (source, header, manifest)
-    number = _place_for(workshop, bundle, needed, last=True)
+    if not workshop.keyring.is_complete(header) and is_kept(workshop, manifest.digest):
+        return True  # what is here has the same frames, and may have the roots that this one lacks
+    number = _place_for(workshop, (source, header, manifest), needed, last=True)
     if number is not None:
-        keep(workshop.places[number], *bundle, workshop.progress())
+        keep(workshop.places[number], source, header, manifest, workshop.progress())
     return number is not None
 
 
@@ -378,16 +380,14 @@ def findings(workshop: Workshop, record: Record) -> list[dict[str, object]]:
     workshop.recall(record)
     found: list[dict[str, object]] = []
     for number, slot in enumerate(record.slots):
-        name = f"slot {number}"
+        known = {"what": f"slot {number}", "version": slot.image.version, "condition": slot.condition}
         held = [copy for copy in workshop.slot_headers(number) if copy[1].digest == slot.image.digest]
         if not held:
-            found.append({"what": name, "version": slot.image.version, "condition": slot.condition, "damaged": None})
+            found.append({**known, "damaged": None})
             continue
         table = held[0][1].image(SLOT_CLASS).frames()
         damaged = frames.verify(workshop.slots[number].region, table, workshop.progress())
-        found.append(
-            {"what": name, "version": slot.image.version, "condition": slot.condition, "damaged": len(damaged)}
-        )
+        found.append({**known, "damaged": len(damaged)})
     for number, candidate in enumerate(workshop.kept()):
         if candidate is None:
             found.append({"what": f"place {number}", "version": 0, "condition": "empty", "damaged": None})

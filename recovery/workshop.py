@@ -158,6 +158,14 @@ class Workshop:
                 found.setdefault(copy[1].digest, copy)
         return list(found.values())
 
+    def header_to_keep(self, number: int, candidate: sources.Candidate) -> Header:
+        """What is to describe a slot that gets ``candidate``'s image: its header, or the slot's own one of the same
+        manifest where it lacks roots."""
+        if self.keyring.is_complete(candidate.header):
+            return candidate.header
+        found = self.slot_header(number, candidate.manifest.digest)
+        return found[0] if found is not None else candidate.header
+
     def kept(self) -> list[sources.Candidate | None]:
         """What each place holds: a bundle that this device may hold, whatever its version, or nothing."""
         return [None if isinstance(held, PayloadError) else held for held in self.look_at_places()]
@@ -182,9 +190,18 @@ class Workshop:
         taken, revoked = sources.believed_still(taken, self.installable)
         return self._chosen(record, taken, [*refused, *revoked])
 
-    def remote_candidates(self, record: Record) -> list[sources.Candidate]:
-        """The same from the network, which is asked only now; the link comes up for it."""
-        taken, refused = self.downloadable(self.network.look() if self.network else ())
+    def remote_candidates(self, record: Record, is_over: Callable[[], bool] | None = None) -> list[sources.Candidate]:
+        """The same from the network, which is asked only now; the link comes up for it.
+
+        ``is_over`` is asked about every second, and may end the look: then nothing or not all of it was found.
+        """
+        if self.network is None:
+            return []
+        self.network.is_over = is_over
+        try:
+            taken, refused = self.downloadable(self.network.look())
+        finally:
+            self.network.is_over = None
         return self._chosen(record, taken, refused)
 
     def downloadable(
@@ -213,6 +230,7 @@ class Workshop:
         for source, error in refused:
             self._tell(CODES[error.reason], f"{source.name}: {error}")
             source.close()
+        taken.sort(key=lambda candidate: not self.keyring.is_complete(candidate.header))  # of the same, the better one
         best = sources.order(taken, floor=self.keyring.trusted.floor, exclude_digests=record.tried)
         for candidate in taken:
             if candidate not in best:

@@ -87,6 +87,8 @@ REASONS = {
     424: ("payload-root-mismatch", "The payload has another root than the device of the same version.", "Do not trust where it comes from."),
     425: ("payload-root-expired", "The device's root has expired for payloads from the network.",
           "Make a new root with `unbrick key rotate` and a payload with it, or use a USB stick."),
+    426: ("payload-roots-incomplete", "The payload does not bring the whole chain of roots: with the journal lost, it could not be believed.",
+          "Make the payload with every root since the image's own: `--roots` of `unbrick bundle create`."),
     430: ("link-missing", "The network interface of the configuration is not there.", "Check [network] and its modules in device.toml."),
     431: ("address-missing", "No network interface got an address.", "Check the cable and the DHCP server; it is tried again."),
     432: ("name-unresolved", "No name server knows the server's address.", "Check the name servers and the URL; it is tried again."),

@@ -53,8 +53,8 @@ def _clear_cycles(record: Record, _attempts: int) -> Record:
 
 def _confirm(record: Record, _attempts: int) -> Record:
     image = record.installed
-    record = record.with_condition(record.primary, "good")
-    return record.but(confirmed=image.digest, confirmed_version=image.version, tried=(), entered=0)
+    record = _without_tried(record.with_condition(record.primary, "good"), image.digest)
+    return record.but(confirmed=image.digest, confirmed_version=image.version, entered=0)
 
 
 def _remember_why(record: Record, _attempts: int) -> Record:
@@ -67,13 +67,26 @@ def _fresh_upper(record: Record, _attempts: int) -> Record:
 
 def _remember_tried(record: Record, _attempts: int) -> Record:
     digest = record.installed.digest
-    if digest == NO_DIGEST or digest in record.tried or len(record.tried) >= TRIED_IMAGES_MAX:
+    if digest == NO_DIGEST or digest in record.tried:
         return record
-    return record.but(tried=(*record.tried, digest))
+    return record.but(tried=(*record.tried, digest)[-TRIED_IMAGES_MAX:])
 
 
 def _forget_tried(record: Record, _attempts: int) -> Record:
     return record.but(tried=())
+
+
+def _forget_elsewhere(record: Record, _attempts: int) -> Record:
+    held = [slot.image.digest for slot in record.slots]
+    return record.but(tried=tuple([digest for digest in record.tried if digest in held]))
+
+
+def _retry_target(record: Record, _attempts: int) -> Record:
+    return _without_tried(record, record.target.digest)
+
+
+def _without_tried(record: Record, digest: bytes) -> Record:
+    return record.but(tried=tuple([one for one in record.tried if one != digest]))
 
 
 def _forget_target(record: Record, _attempts: int) -> Record:
@@ -119,6 +132,8 @@ _EFFECTS: dict[str, Callable[[Record, int], Record]] = {
     "fresh-upper": _fresh_upper,
     "remember-tried": _remember_tried,
     "forget-tried": _forget_tried,
+    "forget-elsewhere": _forget_elsewhere,
+    "retry-target": _retry_target,
     "forget-target": _forget_target,
     "adopt-target": _adopt_target,
     "doubt-target": _doubt_target,

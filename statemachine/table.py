@@ -178,11 +178,13 @@ EFFECTS = {
     "restore-attempts": "All attempts again.",
     "count-cycle": "One cycle more.",
     "clear-cycles": "No cycles counted, the request is answered.",
-    "confirm": "The slot is good, its image is the confirmed one; nothing is counted as tried.",
+    "confirm": "The slot is good, its image is the confirmed one, and none that failed.",
     "remember-why": "The event's reason is why recovery works now.",
     "fresh-upper": "The next boot starts with an empty system state; the old one is kept aside.",
-    "remember-tried": "The slot's image is not to be installed again until something changes.",
+    "remember-tried": "The slot's image failed here. It is chosen again when what ran well fails, or by a person.",
     "forget-tried": "Every image may be tried again.",
+    "forget-elsewhere": "Every image may be tried again but those in the slots.",
+    "retry-target": "The image that is to be installed may be tried again.",
     "forget-target": "No installation is intended any more.",
     "adopt-target": "The image that was being installed is its slot's image, and that slot is the primary one. Another"
     " image starts without the packages that were being tried.",
@@ -200,6 +202,7 @@ _TRY = ("count-cycle", "restore-attempts", "count-attempt")
 _CHOSEN = ("forget-target", "forget-tried", "restore-attempts", "clear-cycles")
 _LOOK = ("remember-why", "forget-target")
 _WITHOUT = ("forget-packages", "restore-attempts")
+_LOOK_ANEW = (*_LOOK, "forget-elsewhere")
 
 ROWS = (
     # the ordinary boot
@@ -213,7 +216,7 @@ ROWS = (
     # the OS installs another image, or a person chooses the other slot; the next start boots it
     ("CONFIRMED", "update_started", "CONFIRMED", "none", ("doubt-target",)),
     ("CONFIRMED", "update_installed", "TRYING", "none", ("adopt-target", *_CHOSEN)),
-    ((*BOOTABLE, "STAGED"), "update_staged", "STAGED", "none", ("forget-tried",)),
+    ((*BOOTABLE, "STAGED"), "update_staged", "STAGED", "none", ("retry-target",)),
     (BOOTABLE, "rolled_back", "TRYING", "none", ("switch-slot", *_CHOSEN)),
     ("STAGED", "rolled_back", "TRYING", "none", _CHOSEN),
     # packages: the OS stages them; it carries them out itself, or leaves that to recovery
@@ -234,10 +237,10 @@ ROWS = (
     # one slot: nothing is written before the whole replacement verifies
     ("STAGED", "replacement_verified", "REINSTALLING", "reinstall", ("doubt-target", "clear-cycles")),
     ("STAGED", "source_missing", "SUSPECT", "verify", ("forget-target",)),
-    # into recovery: first a look, always
-    (("CONFIRMED", "TRYING"), "attempts_exhausted", "SUSPECT", "verify", _LOOK),
-    (("CONFIRMED", "TRYING"), "boot_failed", "SUSPECT", "verify", _LOOK),
-    (BOOTABLE, "recovery_requested", "SUSPECT", "verify", _LOOK),
+    # into recovery: first a look, always. What ran well does so no more: what failed before may be all there is now
+    ("CONFIRMED", ("attempts_exhausted", "boot_failed", "recovery_requested"), "SUSPECT", "verify", _LOOK_ANEW),
+    ("TRYING", ("attempts_exhausted", "boot_failed"), "SUSPECT", "verify", _LOOK),
+    (("TRYING", "PRISTINE"), "recovery_requested", "SUSPECT", "verify", _LOOK),
     ("PRISTINE", ("attempts_exhausted", "boot_failed"), "REINSTALLING", "reinstall", _GIVE_UP),
     # what the look finds
     ("SUSPECT", "verified_on_request", "CONFIRMED", "boot", ("count-attempt",)),

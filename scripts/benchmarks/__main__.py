@@ -10,13 +10,14 @@ from dataclasses import asdict
 
 from initramfs.errors import BuildError
 from scripts.benchmarks.installers import NAMES as INSTALLERS
+from scripts.benchmarks.package_contenders import NAMES as PACKAGE_INSTALLERS
 from scripts.benchmarks.registry import BENCHMARKS
 from scripts.benchmarks.rows import write
 from scripts.benchmarks.workplace import CONTENDERS, Workplace
 from scripts.virtual.commands import SetupError
 
 RUNS_MAX = 100
-EVERYBODY = tuple(dict.fromkeys((*CONTENDERS, *INSTALLERS)))
+EVERYBODY = tuple(dict.fromkeys((*CONTENDERS, *INSTALLERS, *PACKAGE_INSTALLERS)))
 EXAMPLES = """
 examples:
   ./scripts/bench image boot                      everything, with tables
@@ -30,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="./scripts/bench",
         description=f"{__doc__}\n\nnames:\n{names}\n\ncontenders: {', '.join(CONTENDERS)}"
-        f"\ncontenders of install: {', '.join(INSTALLERS)}",
+        f"\ncontenders of install: {', '.join(INSTALLERS)}"
+        f"\ncontenders of packages: {', '.join(PACKAGE_INSTALLERS)}",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

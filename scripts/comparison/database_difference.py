@@ -31,6 +31,14 @@ def same_but_for_order(path: str, dpkg: Path, ours: Path) -> bool:
     return _is_set(relative) and sorted(left.splitlines()) == sorted(right.splitlines())
 
 
+def owned(root: Path) -> set[str]:
+    """The paths that packages list, relative, and as they are where folders are links on a merged system."""
+    found: set[str] = set()
+    for path in (root / DATABASE / "info").glob("*.list"):
+        found.update(line[1:] for line in _text(path).splitlines())
+    return found | {f"usr/{path}" for path in found if path.split("/")[0] in ("bin", "lib", "lib64", "sbin")}
+
+
 def paragraphs(text: str) -> dict[str, dict[str, str]]:
     """A status file's packages, by name and architecture, as fields."""
     found = {}

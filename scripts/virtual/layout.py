@@ -97,6 +97,7 @@ class Device:
     size_max_bytes: int = 5_300_000
     network: bool = False
     addresses: tuple[str, ...] = ()
+    https: bool = False  # believes the certificates of ``ca.pem``, beside the configuration
 
 
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "squashfs", "erofs", "ext4", "overlay", "i6300esb", "evdev")
@@ -109,6 +110,8 @@ SYSROOT_PACKAGES = (
 
 NETWORK_MODULES = ("virtio_net", "e1000")
 NETWORK_PACKAGES = ("dhcpcd-base",)
+HTTPS_PACKAGES = ("libssl-dev",)
+HTTPS_BYTES_MAX = 2_500_000  # what an image with HTTPS may be larger
 
 
 def device_toml(layout: Layout, device: Device = Device()) -> str:
@@ -150,7 +153,7 @@ hold-seconds = {device.hold_seconds}
 root = "{device.root_key}"
 
 [sysroot]
-packages = {_texts((*SYSROOT_PACKAGES, *(NETWORK_PACKAGES if device.network else ())))}
+packages = {_texts((*SYSROOT_PACKAGES, *NETWORK_PACKAGES * device.network, *HTTPS_PACKAGES * device.https))}
 arch = "amd64"
 
 [kernel]
@@ -164,7 +167,7 @@ recovery = {_texts(RECOVERY_MODULES)}
 include = ["/usr/sbin/e2fsck"]
 
 [image]
-size-max-bytes = {device.size_max_bytes}
+size-max-bytes = {device.size_max_bytes + HTTPS_BYTES_MAX * device.https}
 compression = "zstd"
 """
 
@@ -189,7 +192,13 @@ def _network(device: Device) -> str:
 modules = {_texts(NETWORK_MODULES)}
 addresses = {_texts(device.addresses)}
 {'gateway = "10.0.2.2"' if device.addresses else ""}
+{_HTTPS * device.https}
+"""
 
+
+_HTTPS = """\
+https = true
+ca = "ca.pem"
 """
 
 

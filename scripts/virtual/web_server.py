@@ -1,4 +1,4 @@
-"""A real nginx on this host's loopback: the static web server that a payload is downloaded from.
+"""A real nginx on this host's loopback: the static web server that a payload is downloaded from, by HTTP or HTTPS.
 
 Debian's package, fetched and unpacked like the kernel: nothing is installed, and no service starts. Its answers
 are logged with the bytes it sent, so that a test can count what travelled.
@@ -47,8 +47,9 @@ http {{
   uwsgi_temp_path {folder}/temporary;
   scgi_temp_path {folder}/temporary;
   server {{
-    listen 127.0.0.1:{port} sndbuf={send_buffer};
-    listen [::1]:{port} sndbuf={send_buffer};
+    listen 127.0.0.1:{port} {tls} sndbuf={send_buffer};
+    listen [::1]:{port} {tls} sndbuf={send_buffer};
+    {certificate}
     root {folder}/files;
     location /rangeless/ {{ max_ranges 0; alias {folder}/files/; }}
     location /dripping/ {{ limit_rate 1; alias {folder}/files/; }}
@@ -74,16 +75,18 @@ class WebServer:
     """nginx with the files of ``folder/files``. Use as a context.
 
     ``/rangeless/`` serves them without ranges, ``/dripping/`` at a byte a second, ``/slow/`` at ``slow_rate``
-    bytes a second; ``/circle/`` redirects for ever, ``/moved/`` to ``/os.ubk``.
+    bytes a second; ``/circle/`` redirects for ever, ``/moved/`` to ``/os.ubk``. With a ``certificate`` (PEM, its key
+    behind it) it speaks TLS and nothing else.
     """
 
-    def __init__(self, folder: Path, cache: Path, slow_rate: int = 200_000) -> None:
+    def __init__(self, folder: Path, cache: Path, slow_rate: int = 200_000, certificate: bytes = b"") -> None:
         self.folder = folder
         self.files = folder / "files"
         self.files.mkdir(parents=True, exist_ok=True)
         self.port = _free_port()
         self._root = unpacked(cache)
         self._slow_rate = slow_rate
+        self._certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> WebServer:
@@ -97,16 +100,12 @@ class WebServer:
 
     def url(self, path: str = "os.ubk", host: str = GUEST_HOST) -> str:
         """Where a guest finds it."""
-        return f"http://{host}:{self.port}/{path}"
+        return f"{'https' if self._certificate else 'http'}://{host}:{self.port}/{path}"
 
     def start(self) -> None:
         """Raises: SetupError."""
         configuration = self.folder / "nginx.conf"
-        configuration.write_text(
-            CONFIGURATION.format(
-                folder=self.folder, port=self.port, send_buffer=SEND_BUFFER_BYTES, slow_rate=self._slow_rate
-            )
-        )
+        configuration.write_text(self._configuration())
         libraries = self._root / "usr/lib/x86_64-linux-gnu"
         self._process = subprocess.Popen(
             [self._root / "usr/sbin/nginx", "-p", self.folder, "-c", configuration, "-e", self.folder / "error.log"],
@@ -120,6 +119,21 @@ class WebServer:
                 said = (self.folder / "said").read_text(errors="replace")[:500]
                 raise SetupError(f"nginx does not start: {said}", "see its error.log beside the console")
             time.sleep(0.05)
+
+    def _configuration(self) -> str:
+        tls, certificate = "", ""
+        if self._certificate:
+            pem = self.folder / "server.pem"
+            pem.write_bytes(self._certificate)
+            tls, certificate = "ssl", f"ssl_certificate {pem}; ssl_certificate_key {pem};"
+        return CONFIGURATION.format(
+            folder=self.folder,
+            port=self.port,
+            send_buffer=SEND_BUFFER_BYTES,
+            slow_rate=self._slow_rate,
+            tls=tls,
+            certificate=certificate,
+        )
 
     def stop(self) -> None:
         """Connections end, and nobody answers any more."""

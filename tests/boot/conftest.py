@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +20,15 @@ FOLDER = Path(__file__).parents[2] / "build" / "boot-tests"
 @pytest.fixture(scope="session")
 def kit() -> Kit:
     """Key, recovery image and kernel of a device with the tiny operating system."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:  # tests run in several processes
+    return made_once(FOLDER)
+
+
+def made_once(folder: Path, **options: Any) -> Kit:
+    """The tiny device's kit in ``folder``; tests run in several processes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return make_kit(FOLDER, "tiny", say=lambda _text: None)
+        return make_kit(folder, "tiny", say=lambda _text: None, **options)
 
 
 @pytest.fixture(scope="session")

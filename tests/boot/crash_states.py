@@ -251,6 +251,11 @@ class PowerCut:
         return frozenset(whole - self.lose - {number for number, _ in self.torn}), self.torn
 
 
+def any_power_cut(log: WriteLog, source: random.Random) -> PowerCut:
+    """A cut behind the whole log: of what no flush has followed all, some, or some and a part of one is lost."""
+    return source.choice(_KINDS)(log, len(log.entries), source)
+
+
 def power_cuts(log: WriteLog, count: int, seed: int = 0) -> list[PowerCut]:
     """``count`` cuts, spread evenly over the log, that leave different disks; in the order of the log.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from payload.create import BundleInput, ImageInput, create
 from payload.signing_key import load_signing_key
+from payload.table import FRAME_BYTES_DEFAULT
 from qemu.machine import Machine
 from qemu.pytest_plugin import MachineFactory
 from scripts.virtual import tiny_root
@@ -41,13 +41,13 @@ class Connected(Device):
         return self.digests("slot") == self.intact
 
 
-def large_bundle(kit: Kit, folder: Path) -> Path:
+def large_bundle(kit: Kit, folder: Path, size: int = LARGE_BYTES, frame_size: int = FRAME_BYTES_DEFAULT) -> Path:
     """Version 1, with so much noise behind its file system that a download takes a while."""
     image = tiny_root.build_os(OsRecipe(1, "squashfs", "", kit.unbrick_binary), CACHE)
     content = image.path.read_bytes()
     path = folder / "large.img"
-    path.write_bytes(content + random.Random(1).randbytes(LARGE_BYTES - len(content)))
-    part = replace(ImageInput(path, "squashfs", watchdog_owner=image.watchdog_owner), init=image.init)
+    path.write_bytes(content + random.Random(1).randbytes(size - len(content)))
+    part = ImageInput(path, "squashfs", watchdog_owner=image.watchdog_owner, init=image.init, frame_size=frame_size)
     made = BundleInput(kit.device.compatible, 1, "large", kit.kernel_release, (part,))
     create(made, load_signing_key(kit.folder / "signing.key"), folder / "large.ubk")
     return folder / "large.ubk"

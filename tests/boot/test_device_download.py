@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import shutil
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from payload import frames, http_client
+from payload import http_client
 from payload.bundle import read_header
 from payload.fetch import START_BYTES
 from payload.sources import FileSource
@@ -30,7 +29,6 @@ from tests.unit.web_server import head, raw
 pytestmark = [pytest.mark.boot, pytest.mark.requirement("D7", "M3", "M6", "M17")]
 
 STALLED_SECONDS = 240.0
-CUTS = 20
 # Beyond what is asked for: what the server had sent and the kernels on the way had taken when it ended.
 IN_FLIGHT_BYTES = 2 * http_client.RECEIVE_BUFFER_BYTES + 2 * SEND_BUFFER_BYTES + (256 << 10)
 
@@ -213,31 +211,6 @@ def test_a_name_server_that_leads_nowhere_is_waiting_with_a_reason(bare: Connect
     guest = bare.start("http://updates.example.org/os.ubk", network_options="dns=10.0.2.99")
     guest.expect(re.compile("E432 name-unresolved: .*10[.]0[.]2[.]99"), LOOKED_AT_SECONDS)  # as the lease says
     guest.expect("E432 name-unresolved: WAITING", LOOKED_AT_SECONDS)
-
-
-@pytest.mark.requirement("M7")
-@pytest.mark.fault("S1", "N3")
-@pytest.mark.parametrize("cuts", [2, pytest.param(CUTS, marks=pytest.mark.long)])
-def test_power_cuts_at_random_moments_cost_a_bounded_number_of_bytes(
-    large: Connected, tmp_path: Path, cuts: int
-) -> None:
-    """The emulator's cut leaves what was written in the host's cache; the simulated disk loses it, elsewhere."""
-    chance = random.Random(cuts)
-    rate = 450_000 if cuts == CUTS else 2_000_000  # so slow that it is not over before the last cut
-    with slowly(large, tmp_path, rate) as web:
-        for _cut in range(cuts):
-            guest = large.start(web.url("slow/os.ubk"))
-            guest.expect(re.compile(r"from http.*: version 1"), LOOKED_AT_SECONDS, unless="E102 installed")
-            time.sleep(chance.uniform(0, 3.0))
-            guest.power_off()
-        guest = large.start(web.url("slow/os.ubk"))
-        large.until_confirmed(guest)
-        assert large.is_whole()
-    header = len(read_header(FileSource(str(large.bundle), "bundle")).raw)
-    per_cut = frames.FLUSH_FRAMES * FRAME_BYTES_DEFAULT + IN_FLIGHT_BYTES
-    headers = (cuts + 1) * (header + START_BYTES)
-    size = large.bundle.stat().st_size
-    assert web.sent_bytes <= size + cuts * per_cut + headers, f"{web.sent_bytes} bytes of {size} with {cuts} cuts"
 
 
 @pytest.mark.long

@@ -72,6 +72,21 @@ def test_contents_and_control_files_are_what_dpkg_deb_unpacks(tmp_path: Path) ->
                                    if "DEBIAN" not in each.parts) - _hard_links(content)  # fmt: skip
 
 
+@pytest.mark.parametrize("compression", ["none", "gzip", "xz", "zstd"])
+def test_what_dpkg_deb_builds_today(tmp_path: Path, compression: str) -> None:
+    tree = tmp_path / "tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text("Package: a\nVersion: 1\nArchitecture: all\nMaintainer: A\nDescription: a\n")
+    (tree / "usr" / ("long" * 40) / ("name" * 20)).mkdir(parents=True)
+    (tree / "usr/file").write_bytes(bytes(3 << 20) + b"x")
+    (tree / "usr" / ("long" * 40) / ("name" * 20) / "link").symlink_to("../" * 70)
+    (tree / "usr/again").hardlink_to(tree / "usr/file")
+    package = tmp_path / "a.deb"
+    _output("dpkg-deb", "--root-owner-group", f"-Z{compression}", "-b", str(tree), str(package))
+    listed = [line for line in _listed(package) if line[-2] != "./"]
+    assert [_as_tar_does(entry) for entry in unpacked(package)[0].entries] == listed and len(listed) == 6
+
+
 def test_control_data_of_real_packages_reads_and_is_kept() -> None:
     for path in debian.fetch(QUICK, "", CACHE):
         text, _ = Deb(FileReader(path)).control()

@@ -28,7 +28,7 @@ from payload.durable import flush_file_system
 from qemu.sparse_copy import copy_image
 from qemu.write_log import WriteLog, crash_image
 from tests.boot.crash_states import PowerCut, power_cuts
-from tests.programs.loop_disk import LoggedDisk, is_possible, make_ext4, mounted
+from tests.programs.loop_disk import LoggedDisk, is_possible, make_ext4, mended_and_mounted, mounted
 from tests.programs.native_files import native_snapshot
 from tests.simulator.file_sets import OLD, lay_down
 from tests.simulator.package_sweep import Judge, prepared
@@ -217,7 +217,7 @@ def sweep(judge: Judge, recording: Recording, cuts: list[PowerCut], folder: Path
     for number, cut in enumerate(cuts):
         crash(recording, cut, image)
         ending, wanted = ENDINGS[number % 2]
-        with mounted(image, folder / "root") as point, closing(Root(str(point))) as root:
+        with mended_and_mounted(image, folder / "root") as point, closing(Root(str(point))) as root:
             resumed, name = comes_back(judge, root, ending)
         check(recording, cut, resumed, name, wanted)
         phases[resumed.found] += 1

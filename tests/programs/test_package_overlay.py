@@ -26,7 +26,7 @@ from packagemanager.staging import Staging
 from qemu.sparse_copy import copy_image
 from qemu.write_log import WriteLog, crash_image
 from tests.boot.crash_states import power_cuts
-from tests.programs.loop_disk import LoggedDisk, is_possible, make_ext4, mounted, mounted_overlay
+from tests.programs.loop_disk import LoggedDisk, is_possible, make_ext4, mended_and_mounted, mounted, mounted_overlay
 from tests.programs.native_files import native_snapshot
 from tests.simulator.file_sets import NEW, OLD, lay_down, plan
 from tests.simulator.package_sweep import FACTS, Judge, Snapshot, prepared
@@ -162,6 +162,8 @@ def cut(judge: Judge, layers: Layers, act: Callable[[Root], None], count: int, s
     phases: Counter[str | None] = Counter()
     for number, one in enumerate(power_cuts(written, count, seed)):
         crash_image(written, layers.upper, crashed, one.upto, one.lose, dict(one.torn))
+        with mended_and_mounted(crashed, layers.folder / "upper"):
+            pass
         with layers.mounted(crashed) as root:
             resumed = Engine(root).resume()
             if resumed.now == TRYING:

@@ -332,3 +332,22 @@ def test_what_a_cut_left_begun_is_known_and_taken_back(machine: Machine) -> None
 def behaviour(call: str) -> str:
     name, _version, words = call.partition(" ")[0], *call.partition(": ")[::2]
     return f"{name}.{words.split()[0]}"
+
+
+@pytest.mark.requirement("M14")
+def test_a_script_lies_where_dpkg_has_it(machine: Machine) -> None:
+    """debconf tells by it which package asks, and where its questions are."""
+    for call in ("up.preinst.upgrade", "up.postrm.upgrade", "up.postinst.configure"):
+        machine.behave(call, 'echo "$0" >>/places; for file in ${0%/*}/*; do echo "  $file"; done >>/places')
+    made = machine.keep()
+    made.before()
+    machine.change_files()
+    made.after()
+    places = (machine.root / "places").read_text().splitlines()
+    assert [line for line in places if line[0] == "/"] == [
+        "/var/lib/dpkg/tmp.ci/preinst",
+        "/var/lib/unbrick/packages/scripts/up.postrm",
+        "/var/lib/dpkg/info/up.postinst",
+    ]
+    assert "  /var/lib/dpkg/tmp.ci/control" in places
+    assert not (machine.root / scripts.UNPACKED).exists()

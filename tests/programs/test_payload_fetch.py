@@ -82,6 +82,31 @@ def test_announced_neighbours_are_one_request() -> None:
         assert server.ranges[1:] == [(10_000, 58_999), (200_000, 209_999)]
 
 
+def test_two_parts_of_the_file_that_are_read_in_turn_are_a_request_each() -> None:
+    """As plain frames among frames that are made of the delta part."""
+    answer = StaticFile(CONTENT)
+    with WebServer(answer) as server:
+        file = source(server)
+        plain = [(10_000 + 5_000 * number, 5_000) for number in range(8)]
+        delta = [(200_000 + 3_000 * number, 3_000) for number in range(8)]
+        in_turn = [one for pair in zip(plain, delta, strict=True) for one in pair]
+        file.announce(in_turn)
+        for offset, length in in_turn:
+            assert file.read(offset, length) == CONTENT[offset : offset + length]
+        assert server.ranges[1:] == [(10_000, 49_999), (200_000, 223_999)]
+        assert answer.sent == OF_ONE_LOOK + 64_000
+
+
+def test_runs_before_what_came_already_are_one_request_each() -> None:
+    with WebServer(StaticFile(CONTENT)) as server:
+        file = source(server)
+        order = [(10_000, 5_000), (200_000, 3_000), (50_000, 5_000), (55_000, 5_000), (60_000, 5_000), (250_000, 3_000)]
+        file.announce(order)
+        for offset, length in order:
+            assert file.read(offset, length) == CONTENT[offset : offset + length]
+        assert server.ranges[1:] == [(10_000, 14_999), (200_000, 202_999), (50_000, 64_999), (250_000, 252_999)]
+
+
 def test_a_frame_that_is_shared_does_not_disturb_what_was_announced() -> None:
     answer = StaticFile(CONTENT)
     with WebServer(answer) as server:

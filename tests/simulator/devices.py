@@ -387,5 +387,5 @@ def _refused(device: Device, record: Record, wish: Wish) -> bool:
     digest = device.kind.version(wish.version).manifest.digest
     other = record.other
     if other is None:
-        return record.boots > ATTEMPTS  # one slot: what was tried is forgotten with the confirmation
+        return digest in record.tried
     return other.condition == "bad" and other.image.digest == digest

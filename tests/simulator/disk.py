@@ -95,6 +95,7 @@ class Disk:
         self.size = size
         self.write_unit = storage.write_unit
         self.erase_unit = storage.erase_unit
+        self.prefers_large = storage.prefers_large
         self.base = base
         self.durable: Sectors = {}
         self.cache: Sectors = {}
@@ -200,6 +201,7 @@ class Window:
         self.size = size
         self.write_unit = disk.write_unit
         self.erase_unit = disk.erase_unit
+        self.prefers_large = disk.prefers_large
 
     def read(self, offset: int, length: int) -> bytes:
         self._check(offset, length)
@@ -229,7 +231,9 @@ class _Active:
 class Storage:
     """The media of one device, behind one power supply; operations are counted over all of them.
 
-    ``images`` are the initial bytes of each disk, ``sizes`` (bytes) makes zeroed disks instead.
+    ``images`` are the initial bytes of each disk, ``sizes`` (bytes) makes zeroed disks instead. ``prefers_large`` is
+    what a real medium says of itself: then it is given few large writes, and read by several threads where it is read
+    in several pieces (`payload.frames`); only with small images is the order of operations the same every time.
     ``struck`` counts the operations that a fault changed, ``hit`` says for each disk whether one (other
     than a cut) did.
     """
@@ -241,9 +245,11 @@ class Storage:
         faults: Iterable[Fault] = (),
         write_unit: int = SECTOR_BYTES,
         erase_unit: int = SECTOR_BYTES,
+        prefers_large: bool = False,
     ) -> None:
         self.write_unit = write_unit
         self.erase_unit = erase_unit
+        self.prefers_large = prefers_large
         self.trace: list[Operation] = []
         self.struck = 0
         self.unflushed_max = 0
@@ -350,7 +356,8 @@ class Storage:
             return None
         if fault.kind == "misdirected":
             step = fault.distance * operation.length
-            return (operation.offset + step) % (disk.size // operation.length * operation.length)
+            landing = (operation.offset + step) % (disk.size // operation.length * operation.length)
+            return min(landing, disk.size - operation.length)
         return operation.offset
 
     def _refuse(self, operation: Operation, data: bytes, number: int) -> NoReturn:
@@ -363,7 +370,7 @@ class Storage:
         raise OSError(number, f"simulated failure of operation {len(self.trace) - 1}: {operation}")
 
     def _with(self, delta: dict[tuple[int, int], bytes], faults: Iterable[Fault]) -> Storage:
-        storage = Storage((), (), faults, self.write_unit, self.erase_unit)
+        storage = Storage((), (), faults, self.write_unit, self.erase_unit, self.prefers_large)
         storage.disks = [disk.copy_to(storage) for disk in self.disks]
         storage.hit = [False] * len(self.disks)
         for (disk, number), data in delta.items():

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from packagemanager import files, verify
 from packagemanager.changes import Wish
+from packagemanager.database import Database
 from packagemanager.deb import Deb
+from packagemanager.repair_plan import damage
 from packagemanager.transact import DONE, Manager, Order
 from payload.digest import digest
 from tests.simulator.filesystem import FileSystem
+from tests.simulator.package_sweep import is_left, snapshot
 from tests.unit.deb_samples import control_tar, deb_of, member, tar_of
 from tests.unit.payload_samples import BytesReader
 
@@ -51,7 +55,10 @@ def other() -> bytes:
         member("./usr/lib/other/deep/", "directory"),
         member("./usr/lib/other/deep/file", content=b"deep"),
         member("./usr/lib64/through", content=b"by way of a link"),
-        member("./lib/", "directory"), member("./lib/merged", content=b"in a merged /usr"),
+        member("./usr/lib64/folder/", "directory"), member("./usr/lib64/folder/link", "link", linkname="x"),
+        member("./lib/", "directory"), member("./lib/deep/", "directory"),
+        member("./opt/app/file", content=b"in folders that nobody lists"),
+        member("./lib/merged", content=b"in a merged /usr"),
     ])  # fmt: skip
     return deb_of(data, control_tar(control("other", VERSIONS[OTHER])), ".gz")
 
@@ -59,8 +66,27 @@ def other() -> bytes:
 PACKAGES: Mapping[str, bytes] = {BASE: base(), OTHER: other()}
 
 
+def nothing(keys: Sequence[str]) -> dict[str, Source]:
+    raise AssertionError(f"asked for {keys}")
+
+
+def seen(tree: FileSystem) -> dict[str, tuple[object, ...]]:
+    """Everything; of the database not the times, and not what it was one change earlier."""
+    assert not is_left(tree)
+    return {path: (*values[:4], *values[5:]) if path.startswith("var/") else values
+            for path, values in snapshot(tree).items() if not path.endswith("status-old")}  # fmt: skip
+
+
+def problems(tree: FileSystem) -> list[verify.Finding]:
+    return damage(verify.verify(Database(tree)))
+
+
 def sources(keys: Sequence[str]) -> dict[str, Source]:
-    return {key: Deb(BytesReader(PACKAGES[key])) for key in keys}
+    return opened(PACKAGES, keys)
+
+
+def opened(packages: Mapping[str, bytes], keys: Sequence[str]) -> dict[str, Source]:
+    return {key: Deb(BytesReader(packages[key])) for key in keys}
 
 
 def installed() -> FileSystem:
@@ -162,6 +188,15 @@ FROM_PACKAGE: Mapping[str, Damage] = {
     "below a link that is gone too": all_of(
         lambda tree: tree.unlink("usr/lib/through"), lambda tree: tree.unlink("usr/lib64")
     ),
+    "a folder and a link below a link that is gone too": all_of(
+        lambda tree: remove_all(tree, "usr/lib/folder"), lambda tree: tree.unlink("usr/lib64")
+    ),
+    "a file and a control file": all_of(
+        lambda tree: tree.unlink("usr/lib/data/text"),
+        lambda tree: put(tree, "var/lib/dpkg/info/base.postinst", b"#!/bin/false\n", 0o755),
+    ),
+    "folders that nobody lists": lambda tree: remove_all(tree, "opt"),
+    "a record of another version": lambda tree: other_version(tree, f"{RECORDS}/base"),
     "no record": lambda tree: tree.unlink(f"{RECORDS}/base"),
     "a torn record, and more": all_of(
         lambda tree: put(tree, f"{RECORDS}/base", b"unbrick-files 1\nPackage: base\n"),
@@ -175,6 +210,13 @@ FROM_PACKAGE: Mapping[str, Damage] = {
         lambda tree: tree.unlink(f"{RECORDS}/base"),
     ),
 }
+
+
+def other_version(tree: FileSystem, path: str) -> None:
+    record = files.decode(tree.open(path).read(), path)
+    put(tree, path, files.encode(record.fields.changed(Version="0.9"), record.entries))
+
+
 # What the owner of the system may do.
 ALLOWED: Mapping[str, Damage] = {
     "a conffile": lambda tree: put(tree, "etc/base.conf", b"setting = 2\n", 0o600, 9),

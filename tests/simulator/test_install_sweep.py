@@ -40,12 +40,13 @@ ONCE = ("eio", "full", "read-only", "vanished", "lost-write", "misdirected", "ro
 class World:
     """The images of a device: its disk (headers, slot), its payload disk and a stick with the same."""
 
-    def __init__(self, new: Sample, old: Sample, disk: bytes) -> None:
-        self.new, self.old, self.disk = new, old, disk
+    def __init__(self, new: Sample, old: Sample, disk: bytes, prefers_large: bool = False) -> None:
+        self.new, self.old, self.disk, self.prefers_large = new, old, disk, prefers_large
         self.payload = new.content.ljust(-(-len(new.content) // 512) * 512, b"\0")
 
     def storage(self, *faults: Fault) -> Storage:
-        return Storage(images=[self.disk, self.payload, self.payload], faults=faults)
+        images = [self.disk, self.payload, self.payload]
+        return Storage(images=images, faults=faults, prefers_large=self.prefers_large)
 
     def table(self) -> FrameTable:
         return self.new.image.frames()
@@ -69,8 +70,9 @@ class SignedOnly(Window):
 
     def write(self, offset: int, data: bytes) -> None:
         assert self.table is not None
-        if digest(data) != self.table[offset // FRAME].digest:
-            raise UnsignedBytesError(f"unsigned bytes are written at {offset}")
+        for at in range(0, len(data), FRAME):
+            if digest(data[at : at + FRAME]) != self.table[(offset + at) // FRAME].digest:
+                raise UnsignedBytesError(f"unsigned bytes are written at {offset + at}")
         super().write(offset, data)
 
 
@@ -119,8 +121,8 @@ def not_whole(world: World, storage: Storage) -> Iterator[str]:
 def not_spared(world: World, storage: Storage, intact: set[int]) -> Iterator[str]:
     for operation in storage.trace:
         if operation.kind == "write" and operation.disk == 0 and operation.offset >= SLOT_AT:
-            index = (operation.offset - SLOT_AT) // FRAME
-            if index in intact:
+            first = (operation.offset - SLOT_AT) // FRAME
+            for index in intact.intersection(range(first, first + operation.length // FRAME)):
                 yield f"frame {index} was right and is written"
 
 
@@ -223,11 +225,19 @@ def make_worlds(folder: Path) -> dict[str, World]:
     holed[FRAME + 5] ^= 1
     holed[4 * FRAME : 5 * FRAME] = bytes(FRAME)
     behind = b"behind".ljust(SLOT - len(new.plain), b"!")
+    run = bytearray(holed)
+    run[3 * FRAME : 4 * FRAME] = old.plain[:FRAME]
+    new_version = old.header.raw * 2 + old.plain + behind
     return {
-        "new version": World(new, old, old.header.raw * 2 + old.plain + behind),
+        "new version": World(new, old, new_version),
         "repair": World(new, old, new.header.raw + bytes(HEADER) + bytes(holed) + behind),
         "no headers": World(new, old, bytes(2 * HEADER) + bytes(holed) + behind),
+        "new version, gathered": World(new, old, new_version, prefers_large=True),
+        "repair, gathered": World(new, old, new.header.raw + bytes(HEADER) + bytes(run) + behind, prefers_large=True),
     }
+
+
+NAMES = ["new version", "repair", "no headers", "new version, gathered", "repair, gathered"]
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +256,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
 @pytest.mark.fault("S7")
 @pytest.mark.fault("S8")
 @pytest.mark.fault("S9")
-@pytest.mark.parametrize("name", ["new version", "repair", "no headers"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_nothing_is_left_unrecovered(worlds: dict[str, World], name: str, sweep: str) -> None:
     assert list(SWEEPS[sweep](worlds[name])) == []
@@ -300,6 +310,11 @@ def headers_first(slot: Window, reader: frames.FrameReader, missing: list[int], 
     return real_bring_in(slot, reader, missing, progress)
 
 
+def add_over_gaps(self: frames._Gathered, index: int, plain: bytes) -> None:
+    self._indices.append(index)
+    self._plain.append(plain)
+
+
 MUTANTS: dict[str, tuple[object, str, object]] = {
     "flush dropped": (frames, "flush_error", no_flush),
     "source not verified": (frames.FrameReader, "decode", decode_unverified),
@@ -312,17 +327,27 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
 
 
 @pytest.mark.sweep
+@pytest.mark.parametrize("gathered", [False, True])
 @pytest.mark.parametrize("name", MUTANTS)
-def test_mutants_are_caught(worlds: dict[str, World], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutants_are_caught(
+    worlds: dict[str, World], name: str, gathered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place, attribute, mutant = MUTANTS[name]
     monkeypatch.setattr(place, attribute, mutant)
-    assert next(problems(worlds), None) is not None
+    assert next(problems(worlds, gathered), None) is not None
 
 
-def problems(worlds: dict[str, World]) -> Iterator[str]:
+@pytest.mark.sweep
+def test_frames_gathered_over_a_gap_are_caught(worlds: dict[str, World], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames._Gathered, "add", add_over_gaps)
+    assert next(problems(worlds, gathered=True), None) is not None
+
+
+def problems(worlds: dict[str, World], gathered: bool) -> Iterator[str]:
     try:
-        for sweep in SWEEPS.values():
+        for sweep in (sweep_faults, sweep_cuts, sweep_fault_then_cut):  # the quickest first
             for world in worlds.values():
-                yield from sweep(world)
-    except UnsignedBytesError as error:
+                if world.prefers_large == gathered:
+                    yield from sweep(world)
+    except (UnsignedBytesError, OSError) as error:
         yield str(error)

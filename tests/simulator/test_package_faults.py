@@ -7,6 +7,7 @@ next, on a disk that works again or in the next start, ends at one of the sets.
 from __future__ import annotations
 
 import errno
+import random
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +17,7 @@ from packagemanager.engine import Engine
 from packagemanager.errors import BlockedError, DiskError, PackageError, RefusedError
 from packagemanager.phases import BACK, DAMAGED, FORWARD, TRYING
 from packagemanager.staging import Staging
+from tests.simulator.file_changes import Leave, Move
 from tests.simulator.file_sets import NEW, OLD, plan
 from tests.simulator.filesystem import BLOCK_BYTES, FileSystem
 from tests.simulator.package_sweep import FACTS, Judge, apply, apply_and_undo, is_left, prepared
@@ -98,6 +100,35 @@ def ends(judge: Judge, tree: FileSystem, where: str) -> None:
     if engine.resume().now == TRYING:
         engine.done()
     judge.clean(tree, where)
+
+
+class LosesRenames(FileSystem):
+    """Its sync after the renames is no sync (S5)."""
+
+    def sync(self) -> None:
+        if self.flushes != 3:
+            super().sync()
+        else:
+            self.flushes += 1
+
+
+@pytest.mark.fault("S5")
+def test_renames_that_were_lost_though_acknowledged_are_made_again(judge: Judge) -> None:
+    tree = LosesRenames(judge.start.restarted().base)
+    engine = Engine(tree)
+    prepared(tree, engine)
+    engine.begin()
+    engine.forward()
+    assert len(tree.pending) > 40
+    chance = random.Random(5)
+    for number in range(40):
+        left = [one for one in tree.pending if not isinstance(one, Move | Leave) or chance.random() > number / 40]
+        again = tree.restarted(left)
+        resumed = Engine(again).resume()
+        assert (resumed.found, resumed.now) == (TRYING, TRYING)
+        assert judge.whole(again, f"lost {number}") == "new"
+        assert not Engine(again).back()
+        assert judge.clean(again, f"lost {number}") == "old"
 
 
 @pytest.mark.fault("S9")

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
 import pytest
 
+from packagemanager import files as records
 from packagemanager import verify
 from packagemanager.database import Database
 from packagemanager.deb import Deb
+from packagemanager.entry import NO_DIGEST
 from packagemanager.errors import DatabaseError, RefusedError, TransactionError
 from packagemanager.repair import repair
-from packagemanager.repair_plan import damage, needed
-from tests.simulator.disk import PowerCut
-from tests.simulator.filesystem import FileSystem, after_cut, survivors
-from tests.simulator.package_sweep import is_left, snapshot
+from packagemanager.repair_plan import needed
+from tests.simulator.filesystem import FileSystem
 from tests.simulator.repair_cases import (
     ALLOWED,
     BASE,
@@ -29,42 +24,26 @@ from tests.simulator.repair_cases import (
     STATUS,
     base,
     installed,
+    nothing,
+    problems,
     put,
     remove_all,
+    seen,
     sources,
 )
 from tests.unit.payload_samples import BytesReader
 
-if TYPE_CHECKING:
-    from packagemanager.incoming import Source
-
 pytestmark = [pytest.mark.requirement("D8"), pytest.mark.requirement("M20"), pytest.mark.fault("R4")]
 
-Seen = dict[str, tuple[object, ...]]
 WHOLE = installed()
-
-
-def nothing(keys: Sequence[str]) -> dict[str, Source]:
-    raise AssertionError(f"asked for {keys}")
 
 
 def system() -> FileSystem:
     return WHOLE.restarted()
 
 
-def files(tree: FileSystem) -> Seen:
-    """Everything; of the database not the times, and not what it was one change earlier."""
-    assert not is_left(tree)
-    return {path: (*seen[:4], *seen[5:]) if path.startswith("var/") else seen
-            for path, seen in snapshot(tree).items() if not path.endswith("status-old")}  # fmt: skip
-
-
 def inodes(tree: FileSystem) -> dict[str, int]:
     return {path: inode for path, inode in tree.now.reachable() if not path.startswith("var/")}
-
-
-def problems(tree: FileSystem) -> list[verify.Finding]:
-    return damage(verify.verify(Database(tree)))
 
 
 def test_what_was_installed_verifies() -> None:
@@ -76,9 +55,9 @@ def test_what_was_installed_verifies() -> None:
 def test_what_the_record_tells_is_repaired_without_a_package(name: str) -> None:
     tree = system()
     BY_ITSELF[name](tree)
-    assert files(tree) != files(WHOLE)
+    assert seen(tree) != seen(WHOLE)
     outcome = repair(tree, nothing)
-    assert files(tree) == files(WHOLE) and outcome.repaired and not outcome.left
+    assert seen(tree) == seen(WHOLE) and outcome.repaired and not outcome.left
     assert problems(tree) == []
 
 
@@ -86,9 +65,9 @@ def test_what_the_record_tells_is_repaired_without_a_package(name: str) -> None:
 def test_contents_come_back_from_the_package(name: str) -> None:
     tree = system()
     FROM_PACKAGE[name](tree)
-    assert files(tree) != files(WHOLE)
+    assert seen(tree) != seen(WHOLE)
     outcome = repair(tree, sources)
-    assert files(tree) == files(WHOLE) and outcome.repaired and not outcome.left
+    assert seen(tree) == seen(WHOLE) and outcome.repaired and not outcome.left
 
 
 @pytest.mark.parametrize("name", [name for name in FROM_PACKAGE if "record" not in name and name != "everything"])
@@ -108,12 +87,12 @@ def test_what_verifies_is_not_touched(name: str) -> None:
 def test_what_the_owner_did_stays(name: str) -> None:
     tree = system()
     ALLOWED[name](tree)
-    before = files(tree)
+    before = seen(tree)
     assert all(finding.allowed for finding in verify.verify(Database(tree)))
-    assert repair(tree, nothing).repaired == () and files(tree) == before
+    assert repair(tree, nothing).repaired == () and seen(tree) == before
     tree.unlink("usr/lib/data/text")
     assert len(repair(tree, sources).repaired) == 1
-    assert files(tree) == before
+    assert seen(tree) == before
 
 
 def test_each_problem_has_its_name() -> None:
@@ -135,13 +114,13 @@ def test_packages_that_are_lacking_are_named_and_nothing_changes() -> None:
     tree = system()
     for path in ("usr/bin/tool", "usr/lib/other/deep/file"):
         tree.unlink(path)
-    before = files(tree)
+    before = seen(tree)
     assert needed(verify.verify(Database(tree))) == (BASE, OTHER)
     with pytest.raises(RefusedError, match=r"packages: base:all 1.0-1, other:all 2:3$"):
         repair(tree, lambda keys: {})
     with pytest.raises(RefusedError, match=r"packages: other:all 2:3$"):
         repair(tree, lambda keys: sources([BASE]))
-    assert files(tree) == before
+    assert seen(tree) == before
 
 
 @pytest.mark.parametrize(
@@ -151,10 +130,10 @@ def test_packages_that_are_lacking_are_named_and_nothing_changes() -> None:
 def test_another_package_than_was_installed_is_refused(package: bytes, kind: type[Exception]) -> None:
     tree = system()
     tree.unlink("usr/bin/tool")
-    before = files(tree)
+    before = seen(tree)
     with pytest.raises(kind):
         repair(tree, lambda keys: {BASE: Deb(BytesReader(package))})
-    assert files(tree) == before
+    assert seen(tree) == before
 
 
 def test_a_folder_with_files_of_others_is_left() -> None:
@@ -191,7 +170,7 @@ def test_what_dpkg_keeps_twice(name: str) -> None:
     path = f"var/lib/dpkg/{name}"
     put(tree, path, b"torn\nb")
     with pytest.raises(DatabaseError, match="copy of it"):
-        put(tree, f"{path}-old", b"torn\nc")
+        put(tree, f"{path}-old", b"#1 #2 600 no-path")
         repair(tree, nothing)
     right = {"diversions": b"/usr/bin/a\n/usr/bin/a.old\nbase\n", "statoverride": b"#1 #2 600 /etc/x\n"}[name]
     put(tree, f"{path}-old", right)
@@ -199,53 +178,80 @@ def test_what_dpkg_keeps_twice(name: str) -> None:
     assert tree.open(path).read() == right
 
 
-class Rotten(FileSystem):
-    """One file gives errors when it is read."""
-
-    rotten: int | None = None
-
-    def open(self, path: str) -> io.BytesIO:
-        if self._find(path) == self.rotten:
-            raise OSError(errno.EIO, "Input/output error")
-        return super().open(path)
-
-
-@pytest.mark.fault("S9")
-@pytest.mark.parametrize("path", ["usr/bin/tool", "usr/lib/data/text", "etc/base.conf", STATUS, f"{RECORDS}/base"])
-def test_a_file_that_cannot_be_read_is_put_anew(path: str) -> None:
-    tree = Rotten(WHOLE.base)
-    tree.rotten = tree._find(path)
+def test_folders_below_a_link_of_the_owner_that_leads_to_nothing() -> None:
+    """Nobody lists the folder; the link stays, and what it leads to is made."""
+    tree = system()
+    remove_all(tree, "opt/app")
+    tree.make_link("opt/app", "../srv/app")
     repair(tree, sources)
-    assert tree._find(path) != tree.rotten
-    assert files(tree) == files(WHOLE)
+    assert tree.read_link("opt/app") == "../srv/app" and tree.look("srv/app/file") is not None
+    assert problems(tree) == []
 
 
-EVERY: Mapping[str, tuple[str, ...]] = {
-    "files": ("a file with two names", "a folder is gone", "a mode"),
-    "structure": ("a torn record, and more", "below a link that is gone too", "dpkg's status is torn"),
-}
+def test_without_a_digest_the_size_tells() -> None:
+    tree = system()
+    path = f"{RECORDS}/base"
+    record = records.decode(tree.open(path).read(), path)
+    for entry in record.entries:
+        entry.digest = NO_DIGEST
+    put(tree, path, records.encode(record.fields, record.entries))
+    assert problems(tree) == []
+    put(tree, "usr/lib/data/text", b"other", uid=33)
+    tree.set_attributes("usr/lib/data/text", 0o644, 33, 33, 1)
+    assert problems(tree) == []
+    put(tree, "usr/lib/data/text", b"longer")
+    assert [finding.problem for finding in problems(tree)] == [verify.CHANGED]
 
 
-@pytest.mark.fault("S1")
-@pytest.mark.parametrize("names", EVERY)
-@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.long)])
-def test_a_cut_at_any_operation_is_repaired_by_the_next_call(names: str, stride: int) -> None:
-    start = system()
-    for name in EVERY[names]:
-        {**BY_ITSELF, **FROM_PACKAGE}[name](start)
-    start.sync()
-    cuts = 0
-    for cut_at in range(0, 2000, stride):
-        tree = start.restarted()
-        tree.cut_at = cut_at
-        try:
-            repair(tree, sources)
-        except PowerCut:
-            cuts += 1
-            for left in survivors(tree.pending, 2, 3):
-                again = after_cut(tree.base, left)
-                repair(again, sources)
-                assert files(again) == files(WHOLE), cut_at
-        else:
-            break
-    assert cuts > 50 / stride
+def test_what_was_wrong_before_the_system_was_taken_over() -> None:
+    """A record made from the disk lacks what was gone, which is accepted; of what was changed, dpkg's MD5s tell."""
+    tree = system()
+    path = f"{RECORDS}/base"
+    record = records.decode(tree.open(path).read(), path)
+    entries = [entry for entry in record.entries if entry.path != "usr/lib/data/empty"]
+    text = next(entry for entry in entries if entry.path == "usr/lib/data/text")
+    text.size, text.digest = 5, NO_DIGEST
+    put(tree, path, records.encode(record.fields, entries))
+    put(tree, "var/lib/dpkg/info/base.md5sums", b"e1cbb0c3879af8347246f12c559a86b5  usr/lib/data/text\n")
+    assert problems(tree) == []
+    put(tree, "usr/lib/data/text", b"tExt\n", uid=33)
+    assert [finding.problem for finding in problems(tree)] == [verify.CHANGED]
+    tree.unlink("usr/lib/data/empty")
+    repair(tree, sources)
+    assert problems(tree) == [] and tree.look("usr/lib/data/empty") is None
+    assert tree.open("usr/lib/data/text").read() == b"text\n"
+
+
+def test_an_obsolete_conffile_stays_listed() -> None:
+    tree = system()
+    text = tree.open(STATUS).read().replace(b" /etc/base.conf", b" /etc/old.conf 0123 obsolete\n /etc/base.conf")
+    put(tree, STATUS, text)
+    put(tree, "var/lib/dpkg/info/base.list", b"/.\n")
+    repair(tree, nothing)
+    assert tree.open("var/lib/dpkg/info/base.list").read().endswith(b"/usr/lib64\n/etc/old.conf\n")
+
+
+def test_diverted_files_are_looked_for_where_they_lie() -> None:
+    tree = system()
+    put(tree, "var/lib/dpkg/diversions", b"/usr/lib/data/text\n/usr/lib/data/text.distrib\n:\n")
+    tree.rename("usr/lib/data/text", "usr/lib/data/text.distrib")
+    put(tree, "usr/lib/data/text", b"of the owner")
+    before = seen(tree)
+    assert verify.verify(Database(tree)) == []
+    put(tree, "usr/lib/data/text.distrib", b"broken")
+    assert [finding.place for finding in problems(tree)] == ["usr/lib/data/text.distrib"]
+    repair(tree, sources)
+    assert seen(tree) == before
+
+
+def test_what_the_owner_wants_of_a_file_counts_more_than_its_package() -> None:
+    tree = system()
+    put(tree, "var/lib/dpkg/statoverride", b"#11 #12 600 /usr/lib/data/text\n")
+    assert [finding.problem for finding in problems(tree)] == [verify.OTHER_MODE]
+    repair(tree, nothing)
+    found = tree.look("usr/lib/data/text")
+    assert found is not None and (found.mode, found.uid, found.gid) == (0o600, 11, 12)
+    tree.unlink("usr/lib/data/text")
+    repair(tree, sources)
+    found = tree.look("usr/lib/data/text")
+    assert found is not None and (found.mode, found.uid, found.gid, found.size) == (0o600, 11, 12, 5)

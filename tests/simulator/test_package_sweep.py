@@ -189,6 +189,44 @@ def test_a_folder_that_cannot_make_way_turns_the_transaction_back(judge: Judge) 
     assert judge.clean(tree, "turned back") == "old"
 
 
+def test_what_the_system_does_to_new_files_while_they_are_tried_is_not_undone_by_a_start(judge: Judge) -> None:
+    """Scripts and people remove what was put, and give it to users."""
+    tree = judge.start.restarted()
+    engine = Engine(tree)
+    prepared(tree, engine)
+    engine.begin()
+    engine.forward()
+    tree.set_attributes("usr/share/new", 0o700, 99, 99, 0)
+    tree.unlink("usr/bin/tool")
+    tree.unlink("etc/conf.d/empty")
+    tree.remove_directory("etc/conf.d")
+    tree.write("usr/bin/gone", (b"made again\n",))
+    before, operations = snapshot(tree), tree.operations
+    assert Engine(tree).resume().now == TRYING
+    assert (snapshot(tree), tree.operations) == (before, operations)
+    assert Engine(tree).back() == ()
+    assert judge.clean(tree, "undone") == "old"
+
+
+@pytest.mark.parametrize("path", ["etc/conf", "etc/conf.kept.new", "usr/bin/tool"])
+def test_what_changed_since_it_was_prepared_turns_the_transaction_back(judge: Judge, path: str) -> None:
+    """Between the intent and a start of recovery the system goes on: what it wrote meanwhile is not lost."""
+    tree = judge.start.restarted()
+    engine = Engine(tree)
+    prepared(tree, engine)
+    engine.begin()
+    tree.write("etc/mine.tmp", (b"edited\n",))
+    tree.rename("etc/mine.tmp", path)
+    resumed = Engine(tree).resume()
+    assert (resumed.found, resumed.now) == (FORWARD, None)
+    assert [path in why for _path, why in resumed.left] == [True]
+    assert tree.open(path).read() == b"edited\n"
+    found, wanted = snapshot(tree), dict(judge.old)
+    found.pop(path)
+    wanted.pop(path, None)
+    assert found == wanted
+
+
 def test_a_held_lock_keeps_others_out_and_dies_with_the_power(judge: Judge) -> None:
     tree = judge.start.restarted()
     held = Engine(tree).lock()

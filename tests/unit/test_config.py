@@ -196,12 +196,24 @@ def test_a_network_is_read() -> None:
     assert (network.addresses, network.gateway, network.dns) == (("192.0.2.10/24",), "192.0.2.1", ())
 
 
+def test_urls_may_be_https_where_that_is_built_in() -> None:
+    urls = 'urls = ["https://a/os.ubk", "http://b/os.ubk"]\nhttps = true\nca = "ca.pem"'
+    network = config_with('urls = ["http://10.0.2.2:8080/os.ubk"]', urls).network
+    assert network is not None and network.urls == ("https://a/os.ubk", "http://b/os.ubk")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "key"),
     [
         ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["os.ubk"]', "network.urls.0"),
         ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["ftp://a/", "http://a/"]', "network.urls.0"),
         ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["http://user@a/"]', "network.urls.0"),
+        ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["https://a/"]', "network.urls.0"),
+        (
+            'urls = ["http://10.0.2.2:8080/os.ubk"]',
+            'urls = ["ftp://a/"]\nhttps = true\nca = "ca.pem"',
+            "network.urls.0",
+        ),
         ('interface = "any"', 'interface = "52:54:00"', "network.interface"),
         ('interface = "any"', 'interfase = "any"', "network.interfase"),
         ('# gateway = "192.0.2.1"', 'gateway = "192.0.2.1"', "network.gateway"),

@@ -22,7 +22,7 @@ def no_thread_is_left() -> Iterator[None]:
     limit = time.monotonic() + SECONDS  # a thread has said its last word a moment before it is gone
     while _thread._count() > before and time.monotonic() < limit:
         time.sleep(0.001)
-    assert _thread._count() == before
+    assert _thread._count() <= before
 
 
 class Script:

@@ -49,6 +49,12 @@ def test_a_network_is_there_only_where_it_is_asked_for(options: MachineOptions) 
     connected = replace(options, network="e1000", network_options="restrict=on")
     assert value_of("-netdev", connected) == "user,id=net,restrict=on"
     assert "e1000,id=nic,netdev=net,romfile=" in arguments(connected)
+    assert "-object" not in arguments(connected)
+
+
+def test_what_a_network_card_is_sent_is_logged_where_that_is_asked_for(options: MachineOptions) -> None:
+    log = json.loads(value_of("-object", replace(options, network="e1000", network_log=Path("/some, where"))))
+    assert (log["qom-type"], log["netdev"], log["file"]) == ("filter-dump", "net", "/some, where")
 
 
 def test_a_disk_is_found_by_its_serial_and_reports_errors(options: MachineOptions) -> None:

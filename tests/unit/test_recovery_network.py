@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class LoopbackLink(Link):
         self.cables: set[str] = set()
         self.downs = 0
 
-    def up(self) -> list[str]:
+    def up(self, alive: Callable[[], None]) -> list[str]:
         if self.refusal is not None:
             raise self.refusal
         return []
@@ -178,7 +179,7 @@ def test_interfaces_are_chosen_by_what_does_not_change(tmp_path: Path, wanted: s
 def test_without_the_interface_there_is_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "APPEAR_SECONDS_MAX", 0.2)
     with pytest.raises(LinkMissingError):
-        Link(config(interface="r8169"), lambda: None, str(interfaces(tmp_path))).up()
+        Link(config(interface="r8169"), lambda: None, str(interfaces(tmp_path))).up(lambda: None)
 
 
 def test_a_static_address_needs_nobody() -> None:

@@ -112,6 +112,21 @@ def test_many_folders_do_not_use_up_the_descriptors(root: Root) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+def test_an_act_on_two_folders_never_loses_one_of_them(root: Root) -> None:
+    """What is remembered is given up between two acts, not within one."""
+    for number in range(FOLDERS_KEPT_MAX):
+        for folder in (f"usr/{number}", f"usr/{number}/from", f"usr/{number}/to"):
+            root.make_directory(folder)
+        root.write(f"usr/{number}/from/file", [b"x"])
+    root.sync()
+    for number in range(FOLDERS_KEPT_MAX):
+        root.hard_link(f"usr/{number}/from/file", f"usr/{number}/to/file")
+    root.sync()
+    for number in range(FOLDERS_KEPT_MAX):
+        root.rename(f"usr/{number}/from/file", f"usr/{number}/to/renamed")
+    assert {tuple(root.list(f"usr/{number}/to")) for number in range(FOLDERS_KEPT_MAX)} == {("file", "renamed")}
+
+
 def test_kinds_and_attributes(root: Root) -> None:
     root.write("file", [b"content"])
     root.set_attributes("file", 0o4755, os.getuid(), os.getgid(), 1_234_567_890)

@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 
 from recovery.engine import Engine
+from statemachine.limits import TRIED_IMAGES_MAX
 from statemachine.record import Image, Record, Slot
 from statemachine.step import IllegalEventError, step
 from statemachine.table import ACTIONS, EFFECTS, EVENTS, GIVING_UP, STATES, TABLE
@@ -92,7 +93,6 @@ def test_confirmed_marked_good() -> None:
         attempts_left=3,
         cycles=0,
         entered=0,
-        tried=(),
         slots=slots(condition="good"),
         confirmed=INSTALLED.digest,
         confirmed_version=5,
@@ -110,7 +110,6 @@ def test_trying_marked_good() -> None:
         attempts_left=3,
         cycles=0,
         entered=0,
-        tried=(),
         slots=slots(condition="good"),
         confirmed=INSTALLED.digest,
         confirmed_version=5,
@@ -129,7 +128,6 @@ def test_pristine_marked_good() -> None:
         cycles=0,
         entered=0,
         upper_generation=2,
-        tried=(),
         slots=slots(condition="good"),
         confirmed=INSTALLED.digest,
         confirmed_version=5,
@@ -137,8 +135,20 @@ def test_pristine_marked_good() -> None:
     )
 
 
+def test_what_runs_well_and_what_is_chosen_has_not_failed() -> None:
+    before = record_in("TRYING").but(tried=(OLD, INSTALLED.digest, TARGET.digest))
+    assert step(before, "marked_good", ATTEMPTS)[0].tried == (OLD, TARGET.digest)
+    assert step(before, "update_staged", ATTEMPTS)[0].tried == (OLD, INSTALLED.digest)
+
+
+def test_of_many_images_that_failed_the_last_ones_are_remembered() -> None:
+    failed = tuple(bytes([number]) * 32 for number in range(200, 200 + TRIED_IMAGES_MAX))
+    before = record_in("SUSPECT").but(tried=failed)
+    assert step(before, "verified_never_good", ATTEMPTS)[0].tried == (*failed[1:], INSTALLED.digest)
+
+
 def test_confirmed_attempts_exhausted() -> None:
-    expect("CONFIRMED", "attempts_exhausted", "SUSPECT", "verify", entered=113, target=NONE)
+    expect("CONFIRMED", "attempts_exhausted", "SUSPECT", "verify", entered=113, target=NONE, tried=())
 
 
 def test_trying_attempts_exhausted() -> None:
@@ -146,7 +156,7 @@ def test_trying_attempts_exhausted() -> None:
 
 
 def test_confirmed_boot_failed() -> None:
-    expect("CONFIRMED", "boot_failed", "SUSPECT", "verify", entered=113, target=NONE)
+    expect("CONFIRMED", "boot_failed", "SUSPECT", "verify", entered=113, target=NONE, tried=())
 
 
 def test_trying_boot_failed() -> None:
@@ -154,7 +164,7 @@ def test_trying_boot_failed() -> None:
 
 
 def test_confirmed_recovery_requested() -> None:
-    expect("CONFIRMED", "recovery_requested", "SUSPECT", "verify", entered=113, target=NONE)
+    expect("CONFIRMED", "recovery_requested", "SUSPECT", "verify", entered=113, target=NONE, tried=())
 
 
 def test_trying_recovery_requested() -> None:
@@ -475,19 +485,19 @@ def test_confirmed_update_installed() -> None:
 
 
 def test_confirmed_update_staged() -> None:
-    expect("CONFIRMED", "update_staged", "STAGED", "none", tried=())
+    expect("CONFIRMED", "update_staged", "STAGED", "none")
 
 
 def test_trying_update_staged() -> None:
-    expect("TRYING", "update_staged", "STAGED", "none", tried=())
+    expect("TRYING", "update_staged", "STAGED", "none")
 
 
 def test_pristine_update_staged() -> None:
-    expect("PRISTINE", "update_staged", "STAGED", "none", tried=())
+    expect("PRISTINE", "update_staged", "STAGED", "none")
 
 
 def test_staged_update_staged() -> None:
-    expect("STAGED", "update_staged", "STAGED", "none", tried=())
+    expect("STAGED", "update_staged", "STAGED", "none")
 
 
 def test_staged_rolled_back() -> None:

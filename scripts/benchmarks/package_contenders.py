@@ -1,0 +1,130 @@
+"""Who installs packages, and how: dpkg flushing every file, dpkg told not to, and ours. Each in a fresh copy of a root.
+
+dpkg is the root's own, called for all packages at once; the configuration of this machine's dpkg has no say.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from scripts.benchmarks.errors import BenchmarkError
+from scripts.benchmarks.measure import Cost, run_and_report
+from scripts.benchmarks.package_place import PackagePlace
+from scripts.benchmarks.rows import OURS
+from scripts.comparison.cases import PROGRAM
+from scripts.comparison.sides import DPKG, ENTER, ENVIRONMENT
+from scripts.virtual.commands import run
+
+CHECKOUT = Path(__file__).parents[2]
+SAFE, UNSAFE = "dpkg-safe", "dpkg-unsafe"
+NAMES = (OURS, SAFE, UNSAFE)
+SECONDS_MAX = 900
+# Every way to make the kernel write what was written; strace(1) counts calls.
+SYNC_CALLS = ("fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "msync")
+HINT = "apt-get install strace"
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Sync calls of the package manager itself, and of all processes, scripts and what they run among them."""
+
+    own: int
+    every: int
+
+
+class PackageInstaller(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def prepare(self, place: PackagePlace) -> None:
+        """Whatever a master does before. Raises: BenchmarkError."""
+
+    def command(self, place: PackagePlace, root: Path) -> list[str | Path]:
+        """What installs the place's packages into ``root``."""
+
+
+@dataclass(frozen=True)
+class Dpkg:
+    """dpkg with an option for how it writes."""
+
+    name: str
+    option: str
+
+    def prepare(self, place: PackagePlace) -> None:
+        """It takes the packages as they are."""
+
+    def command(self, place: PackagePlace, root: Path) -> list[str | Path]:
+        packages = [f"/mnt/{package.name}" for package in sorted(place.packages.iterdir())]
+        return ["chroot", root, *DPKG, self.option, "--install", *packages]
+
+
+@dataclass(frozen=True)
+class OursOnHost:
+    """This checkout's code by this machine's Python."""
+
+    name: str = OURS
+
+    def prepare(self, place: PackagePlace) -> None:
+        """It takes the packages as they are."""
+
+    def command(self, place: PackagePlace, root: Path) -> list[str | Path]:
+        environment = ["env", f"PYTHONPATH={CHECKOUT}", "PYTHONDONTWRITEBYTECODE=1"]
+        return [*environment, sys.executable, "-P", PROGRAM, root, place.packages]
+
+
+def contenders() -> list[PackageInstaller]:
+    """Everybody, in the order of the report."""
+    return [OursOnHost(), Dpkg(SAFE, "--refuse-unsafe-io"), Dpkg(UNSAFE, "--force-unsafe-io")]
+
+
+def install(one: PackageInstaller, place: PackagePlace, root: Path, measure: Path) -> Cost:
+    """Install once, until all is durable, whatever the contender left to the kernel. Raises: BenchmarkError."""
+    report = root.parent / "cost"
+    words = [*around(root, place), measure, report, "sh", "-c", '"$@" && sync -f "$0"', root, *one.command(place, root)]
+    return run_and_report(words, report, seconds_max=SECONDS_MAX, environment=ENVIRONMENT)
+
+
+def count(one: PackageInstaller, place: PackagePlace, root: Path) -> Counted:
+    """How often it syncs; not measured at the same time, for being watched is slow. Raises: SetupError."""
+    report = root.parent / "calls"
+    watched: list[str | Path] = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        f"trace={','.join((*SYNC_CALLS, 'execve'))}",
+        "-o",
+        report,
+    ]
+    words = [*around(root, place), *watched, *one.command(place, root)]
+    run(words, hint=HINT, environment=ENVIRONMENT, seconds_max=SECONDS_MAX)
+    return counted(report.read_text(errors="replace").splitlines())
+
+
+def counted(lines: Sequence[str]) -> Counted:
+    """The calls in strace's lines, which begin with a process number; the first of all is the package manager's."""
+    main = lines[0].split()[0] if lines else ""
+    calls = [words[0] for words in map(str.split, lines) if len(words) > 1 and words[1].partition("(")[0] in SYNC_CALLS]
+    return Counted(calls.count(main), len(calls))
+
+
+def around(root: Path, place: PackagePlace) -> list[str | Path]:
+    return ["unshare", "--mount", "--propagation", "private", ENTER, root, place.packages]
+
+
+def installed(root: Path) -> dict[str, str]:
+    """By package the version that the root's dpkg knows of as installed. Raises: BenchmarkError."""
+    text = (root / "var/lib/dpkg/status").read_text()
+    found = {}
+    for paragraph in text.split("\n\n"):
+        fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", paragraph, re.MULTILINE))
+        if fields and fields["Status"] == "install ok installed":
+            found[fields["Package"]] = fields["Version"]
+    if not found:
+        raise BenchmarkError("the root has no package that is installed")
+    return found

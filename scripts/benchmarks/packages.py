@@ -1,0 +1,116 @@
+"""What it costs to install packages into a running system: time, processor, memory, and how often the disk is flushed.
+
+The same twenty real packages (libc, systemd, Python and Perl among them) over their older versions, in the same root of
+185 packages, on an ext4 on a disk of its own that flushes for real. Everybody takes turns, each on a fresh copy; a turn
+ends when all is durable. *quiet*: there are no maintainer scripts on either side (see `package_place`); *scripts*:
+all of them run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from statistics import median
+
+from scripts.benchmarks import table
+from scripts.benchmarks.errors import BenchmarkError
+from scripts.benchmarks.measure import Cost, measuring_program
+from scripts.benchmarks.package_contenders import SAFE, PackageInstaller, contenders, count, install, installed
+from scripts.benchmarks.package_place import PackagePlace
+from scripts.benchmarks.rows import Results, Row, Target, host_rows, target_rows
+from scripts.benchmarks.workplace import Workplace
+from scripts.comparison.real_root import real_root
+
+CASES = {"quiet": False, "scripts": True}
+RATIO_MAX = 0.25
+SYNC_CALLS_MAX = 10
+RESIDENT_BYTES_MAX = 40_000_000
+TARGETS = tuple(
+    target
+    for case in CASES
+    for target in (
+        Target(f"{case}_seconds", RATIO_MAX, SAFE),
+        Target(f"{case}_sync_calls", SYNC_CALLS_MAX),
+        Target(f"{case}_resident_bytes", RESIDENT_BYTES_MAX),
+    )
+)
+
+
+def run(place: Workplace) -> Results:
+    """Everybody installs ``place.runs`` times in each case, in turns, and once more to be watched."""
+    rows = host_rows()
+    everybody = [one for one in contenders() if one.name in place.who]
+    place.say("root: a Debian that is behind its updates")
+    real = real_root(place.cache)
+    for case, with_scripts in CASES.items():
+        rows += measure(place, case, PackagePlace(place.cache, real, with_scripts=with_scripts), everybody)
+    return Results([*rows, *target_rows(Results(rows), TARGETS)])
+
+
+def measure(place: Workplace, case: str, where: PackagePlace, everybody: list[PackageInstaller]) -> list[Row]:
+    costs: dict[str, list[Cost]] = defaultdict(list)
+    by_name = {one.name: one for one in everybody}
+    folder = place.folder / "packages"
+    folder.mkdir(parents=True, exist_ok=True)
+    program = measuring_program(place.cache / "bench")
+    rows: list[Row] = []
+    ends: dict[str, dict[str, str]] = {}
+
+    def prepare(name: str) -> None:
+        by_name[name].prepare(where)
+
+    def once(name: str) -> None:
+        with where.mounted(folder) as root:
+            costs[name].append(install(by_name[name], where, root, program))
+            ends[name] = installed(root)
+
+    def watch(name: str) -> None:
+        with where.mounted(folder) as root:
+            calls = count(by_name[name], where, root)
+        rows.append(Row(name, f"{case}_sync_calls", calls.own, "1"))
+        rows.append(Row(name, f"{case}_all_sync_calls", calls.every, "1"))
+
+    for name in by_name:
+        place.attempt(name, prepare)
+    for turn in range(place.runs):
+        for name in by_name:
+            place.attempt(name, once)
+        times = (f"{name} {done[-1].wall_seconds:.2f}" for name, done in costs.items() if name not in place.failures)
+        place.say(f"{case}: turn {turn + 1} of {place.runs}, seconds: {', '.join(times)}")
+    if len({frozenset(end.items()) for end in ends.values()}) > 1:
+        raise BenchmarkError(f"{case}: not everybody ended with the same packages")
+    for name in by_name:
+        place.attempt(name, watch)
+    done = [name for name in by_name if name not in place.failures]
+    return [*(row for name in done for row in rows_of(case, name, costs[name])), *rows]
+
+
+def rows_of(case: str, name: str, costs: list[Cost]) -> list[Row]:
+    """Medians of times, the fastest, and the peak of the largest process."""
+    return [
+        Row(name, f"{case}_seconds", median(cost.wall_seconds for cost in costs), "s"),
+        Row(name, f"{case}_seconds_min", min(cost.wall_seconds for cost in costs), "s"),
+        Row(name, f"{case}_processor_seconds", median(cost.processor_seconds for cost in costs), "s"),
+        Row(name, f"{case}_resident_bytes", max(cost.resident_bytes for cost in costs), "B"),
+    ]
+
+
+def columns(case: str) -> list[tuple[str, str]]:
+    return [
+        (f"{case}_seconds", "time"),
+        (f"{case}_seconds", "×"),
+        (f"{case}_seconds_min", "fastest"),
+        (f"{case}_processor_seconds", "processor"),
+        (f"{case}_resident_bytes", "memory"),
+        (f"{case}_sync_calls", "sync calls"),
+        (f"{case}_all_sync_calls", "with scripts'"),
+    ]
+
+
+def report(results: Results) -> Iterator[str]:
+    for case in CASES:
+        yield f"packages: twenty real ones, {case} (medians; × ours; memory of one process)"
+        yield from table.table(results, columns(case))
+        yield ""
+    yield from table.verdicts(results, TARGETS)
+    yield table.host_line(results)
