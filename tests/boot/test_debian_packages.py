@@ -15,7 +15,7 @@ from tests.boot.debian_packages import BROKEN, Base
 from tests.boot.device import Device
 from tests.boot.package_root import found
 
-pytestmark = [pytest.mark.boot, pytest.mark.long, pytest.mark.requirement("M5", "M7", "M11", "M12", "M20")]
+pytestmark = [pytest.mark.boot, pytest.mark.long, pytest.mark.requirement("M7", "M11", "M12", "M20")]
 
 FOLDER = Path(__file__).parents[2] / "build" / "boot-tests" / "debian"
 SECONDS = 400.0
