@@ -24,7 +24,7 @@ from scripts.virtual.image import OsRecipe
 from scripts.virtual.kit import CACHE, Kit, make_kit
 from scripts.virtual.layout import MIB, plan
 
-SECONDS_MAX = 90.0
+SECONDS_MAX = 240.0
 LAYOUT = plan(slot_bytes=256 * MIB, payload_bytes=96 * MIB, data_bytes=256 * MIB)
 HAND_OVER, CONFIRMED = r"E900 handover", r"E100 confirmed"
 
