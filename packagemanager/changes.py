@@ -111,10 +111,33 @@ class Wish:
 
 
 def needs_restart(changes: Changes) -> bool:
-    """Whether what everything runs with changes: then no running system should see a mixture."""
-    touched = [change.old.fields for change in changes.removed if change.old]
-    touched += [change.new for change in changes.unpacked if change.new]
-    return any(_is_needed_by_all(fields) for fields in touched)
+    """Whether what everything runs with changes: then no running system should see a mixture.
+
+    That are the packages that are marked so, and what they depend on: libc6 has no mark.
+    """
+    there = [package.fields for package in changes.kept]
+    there += [change.old.fields for change in (*changes.removed, *changes.unpacked) if change.old]
+    there += [change.new for change in changes.unpacked if change.new]
+    needed = _names_needed_by_all(there)
+    return any(change.name in needed for change in (*changes.removed, *changes.unpacked))
+
+
+def _names_needed_by_all(there: Sequence[Paragraph]) -> set[str]:
+    depends: dict[str, list[Paragraph]] = {}
+    for fields in there:
+        depends.setdefault(fields.get("Package"), []).append(fields)
+    waiting = [fields.get("Package") for fields in there if _is_needed_by_all(fields)]
+    needed: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in needed or name not in depends:
+            continue
+        needed.add(name)
+        for fields in depends[name]:
+            for field in ("Pre-Depends", "Depends"):
+                groups = parse_relations(fields.get(field))
+                waiting += [relation.name for group in groups for relation in group]
+    return needed
 
 
 def _is_needed_by_all(fields: Paragraph) -> bool:

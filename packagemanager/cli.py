@@ -190,7 +190,7 @@ def _apply(chosen: Namespace, place: Place) -> int:
         order = place.order(chosen, tree, manager.wanted().serial - 1, stack)
         live = chosen.live or settle
         outcome = manager.apply(order, live=True if live else False if chosen.offline else None, settle=settle)
-    return report(chosen, outcome, *_OUTCOMES[outcome], serial=order.serial)
+    return _report(chosen, outcome, *_OUTCOMES[outcome], serial=order.serial)
 
 
 def _manager(chosen: Namespace, place: Place, tree: Tree) -> Manager:
@@ -202,13 +202,13 @@ def _resumed(chosen: Namespace, resumed: Resumed) -> int:
     """What a cut had left, and what became of it."""
     serial = int(resumed.facts.get("serial", "0") or 0)
     if resumed.found is None:
-        return report(chosen, NOTHING_TO_DO, EXIT_NOTHING, "no transaction was interrupted", serial=serial)
+        return _report(chosen, NOTHING_TO_DO, EXIT_NOTHING, "no transaction was interrupted", serial=serial)
     if resumed.now == TRYING:
-        return report(chosen, ON_TRIAL, *_OUTCOMES[ON_TRIAL], serial=serial)
+        return _report(chosen, ON_TRIAL, *_OUTCOMES[ON_TRIAL], serial=serial)
     for path, reason in resumed.left:
         print(f"unbrick: /{path} could not be brought back: {reason}", file=sys.stderr)
     outcome = DONE if resumed.found == DONE else UNDONE
-    return report(chosen, outcome, EXIT_DONE, f"what was interrupted is {outcome}", serial=serial)
+    return _report(chosen, outcome, EXIT_DONE, f"what was interrupted is {outcome}", serial=serial)
 
 
 def _verify(chosen: Namespace, place: Place) -> int:
@@ -270,7 +270,7 @@ def _gc(chosen: Namespace, _place: Place) -> int:
             tree.sync()
     removed = [f"/{path}" for path in gone]
     if resumed.found is None and not removed:
-        return report(chosen, NOTHING_TO_DO, EXIT_NOTHING, "there is nothing that nobody needs")
+        return _report(chosen, NOTHING_TO_DO, EXIT_NOTHING, "there is nothing that nobody needs")
     return _show(chosen, {"removed": removed, "resumed": resumed.found}, [*removed, "done"])
 
 
@@ -299,7 +299,7 @@ def _show(chosen: Namespace, facts: dict[str, Any], lines: Iterable[str]) -> int
     return EXIT_DONE
 
 
-def report(chosen: Namespace, outcome: str, code: int, text: str, **facts: Any) -> int:
+def _report(chosen: Namespace, outcome: str, code: int, text: str, **facts: Any) -> int:
     if chosen.json:
         print(json.dumps({"outcome": outcome, "detail": text, "restart-needed": code == EXIT_RESTART, **facts}))
     else:

@@ -19,7 +19,7 @@ from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
 from packagemanager.order import Order
-from packagemanager.phases import DAMAGED, TRYING
+from packagemanager.phases import BACK, DAMAGED, FORWARD, TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.scripts import Scripts
 from packagemanager.space import MAKE_ROOM, check_room
@@ -50,6 +50,12 @@ if TYPE_CHECKING:
         def applied(self) -> None: ...
 
         def taken_back(self) -> None: ...
+
+        def resumed(self, serial: int, digest: bytes, on_trial: bool) -> None:
+            """What a cut had left is finished now, and on trial, or undone; it may not have been told of at all."""
+
+        def failing(self) -> None:
+            """A script failed at the start after the files changed: recovery takes them back at the next one."""
 
 
 NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL, DONE = "nothing", "waits-for-restart", "on-trial", "done"
@@ -138,7 +144,7 @@ class Manager:
             if live is False or (live is None and needs_restart(changes)):
                 return WAITS_FOR_RESTART
             self._go_forward()
-            self._configure()
+            self._configure(self._take_back)
             return self._settle() if settle else ON_TRIAL
         finally:
             lock.close()
@@ -149,7 +155,7 @@ class Manager:
         try:
             resumed = self._resume()
             if resumed.now == TRYING:
-                self._configure()
+                self._configure(self._leave_to_recovery)
                 if settle:
                     self._settle()
             return resumed
@@ -240,6 +246,9 @@ class Manager:
             # A repair or an adoption: there is nothing that had to be tried.
             self.engine.done()
             resumed.now = None
+        if self.ledger is not None and resumed.found in (FORWARD, BACK, TRYING):
+            serial, digest = resumed.facts.get("serial", "0"), resumed.facts.get("transaction", "")
+            self.ledger.resumed(int(serial), bytes.fromhex(digest), resumed.now == TRYING)
         if resumed.now is None:
             self._end_scripts()
         return resumed
@@ -353,8 +362,8 @@ class Manager:
         if self.ledger is not None:
             self.ledger.applied()
 
-    def _configure(self) -> None:
-        """postrm, postinst and triggers; what fails takes the transaction back."""
+    def _configure(self, give_up: Callable[[], object]) -> None:
+        """postrm, postinst and triggers."""
         if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None:
             return
         scripts = Scripts(self.tree, self._run)
@@ -364,10 +373,17 @@ class Manager:
         try:
             scripts.after()
         except PackageError:
-            self._take_back()
+            give_up()
             raise
         scripts.mark(FINISHED)
         self._report("scripts after", 1, 1)
+
+    def _leave_to_recovery(self) -> None:
+        """The files changed before the system ran, and so they do again. Without recovery it is done here."""
+        if self.ledger is None:
+            self._take_back()
+        else:
+            self.ledger.failing()
 
     def _take_back(self) -> tuple[tuple[str, str], ...]:
         left = self.engine.back()

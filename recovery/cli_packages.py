@@ -7,6 +7,7 @@ installation.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 
@@ -76,11 +77,18 @@ def _run(verb: cli.Verb, chosen: argparse.Namespace) -> int:
             return cli.run(verb, chosen, Device())
         with cli_update.Alone():
             return cli.run(verb, chosen, Device())
-    except (UpdateError, PayloadError, FetchError) as error:
-        reason = error.reason if isinstance(error.reason, int) else CODES[error.reason]
-        print(f"unbrick: {label(reason)}: {error}", file=sys.stderr)
-        print(f"unbrick: what to do: {advice(reason)}", file=sys.stderr)
-        return cli.EXIT_ERROR
+    except UpdateError as error:
+        return _refused(chosen, str(error), error.reason)
+    except (PayloadError, FetchError) as error:
+        reason = CODES[error.reason]
+        return _refused(chosen, f"{label(reason)}: {error}", reason)
+
+
+def _refused(chosen: argparse.Namespace, text: str, reason: int) -> int:
+    if chosen.json:
+        print(json.dumps({"outcome": "failed", "reason": label(reason), "detail": text, "advice": advice(reason)}))
+    print(f"unbrick: {text}\nunbrick: what to do: {advice(reason)}", file=sys.stderr)
+    return cli.EXIT_ERROR
 
 
 class Device:
@@ -143,7 +151,7 @@ def _undo(chosen: argparse.Namespace, _place: cli.Place) -> int:
 
     for path, reason in packages_of(Root(SYSTEM)).manager().undo():
         print(f"unbrick: /{path} is not as it was: {reason}", file=sys.stderr)
-    return cli.report(chosen, "undone", cli.EXIT_DONE, "the packages before are back")
+    return _say(chosen, "undone", cli.EXIT_DONE, "the packages before are back")
 
 
 def _restore(chosen: argparse.Namespace, _place: cli.Place) -> int:
@@ -151,7 +159,7 @@ def _restore(chosen: argparse.Namespace, _place: cli.Place) -> int:
 
     outcome = packages_of(Root(SYSTEM)).restore()
     code, text = _OUTCOMES[outcome]
-    cli.report(chosen, outcome, code, text)
+    _say(chosen, outcome, code, text)
     if code != cli.EXIT_RESTART:
         return code
     tell_console(f"unbrick: packages: {text}")
@@ -160,6 +168,14 @@ def _restore(chosen: argparse.Namespace, _place: cli.Place) -> int:
     from recovery.cli import restart
 
     return restart()
+
+
+def _say(chosen: argparse.Namespace, outcome: str, code: int, text: str) -> int:
+    if chosen.json:
+        print(json.dumps({"outcome": outcome, "detail": text, "restart-needed": code == cli.EXIT_RESTART}))
+    else:
+        print(f"unbrick: {text}")
+    return code
 
 
 _OUTCOMES = {

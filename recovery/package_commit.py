@@ -8,38 +8,39 @@ from __future__ import annotations
 
 import os
 
-from recovery.package_phase import PHASE
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from packagemanager.scripts import Run
     from packagemanager.tree import Tree
+
+# packagemanager's; it is not imported where neither of them is there.
+_UNDER_WAY = ("var/lib/unbrick/packages/transaction", "var/lib/unbrick/packages/scripts")
 
 
 def commit_packages(root: str = "/") -> None:
     """Settle the transaction that is over in ``root``, if one is. Raises ``PackageError`` where it stays there."""
-    if not os.path.isdir(os.path.join(root, os.path.dirname(PHASE))):
+    if not any(os.path.isdir(os.path.join(root, folder)) for folder in _UNDER_WAY):
         return
     from packagemanager.root import Root
+    from packagemanager.scripts import runner
 
     tree = Root(root)
     try:
-        settle(tree)
+        settle(tree, runner(root))
     finally:
         tree.close()
 
 
-def settle(tree: Tree) -> None:
-    """The same for a tree. One that is still to be finished or undone stays. Raises ``PackageError``."""
-    from packagemanager.engine import Engine
+def settle(tree: Tree, run: Run | None = None) -> None:
+    """The same for a tree. One that is still to be finished or undone stays. ``run`` is for the scripts of one that
+    recovery has undone: they are told so. Raises ``PackageError``.
+    """
     from packagemanager.phases import DONE, TRYING, UNDONE
+    from packagemanager.transact import Manager
 
-    engine = Engine(tree)
-    lock = engine.lock()
-    try:
-        phase = engine.phase()
-        if phase == TRYING:
-            engine.done()
-        elif phase in (None, DONE, UNDONE):
-            engine.resume()
-    finally:
-        lock.close()
+    manager = Manager(tree, run=run)
+    phase = manager.engine.phase()
+    if phase == TRYING:
+        manager.settle()
+    elif phase in (None, DONE, UNDONE):
+        manager.resume()

@@ -57,6 +57,16 @@ class PackageLedger:
         """The OS undid it by itself, durably."""
         self._ledger.advance("packages_taken_back", CODES["packages-taken-back"], _check_on_trial)
 
+    def resumed(self, serial: int, digest: bytes, on_trial: bool) -> None:
+        """What a kill had left is finished, and ``on_trial``, or undone. The journal may know nothing of it."""
+        record = self._ledger.look()
+        if on_trial and record.state == "CONFIRMED" and record.packages_good != serial:
+            self.staged(serial, digest)
+        if on_trial and self._ledger.look().state == "PACKAGES_PENDING":
+            self.applied()
+        elif not on_trial and record.packages_digest != NO_DIGEST:
+            self.taken_back()
+
     def failing(self) -> None:
         """A script failed: recovery undoes the packages at the next start."""
         self._ledger.advance("packages_failing", CODES["packages-script-failed"], _check_on_trial)

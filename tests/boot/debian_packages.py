@@ -11,7 +11,7 @@ from packagemanager.master.package import Package
 from packagemanager.master.repository import deb_file
 from packagemanager.master.transaction_file import Label, create_transaction
 from payload.signing_key import load_signing_key
-from tests.unit.deb_samples import control_tar, deb_of, tar_of
+from tests.unit.deb_samples import control_tar, deb_of, member, tar_of
 
 LIBC = "libc6:amd64"
 BROKEN = "lib/x86_64-linux-gnu/libc.so.6"
@@ -36,14 +36,11 @@ class Base:
         """What is at a path of a package, whose folders may be links in the root."""
         for place in (path, f"usr/{path}"):
             found = self._members.get(place)
-            if found is not None and not found.isdir() and path not in MERGED:
-                member = tarfile.TarInfo(f"./{path}")
-                member.mode, member.type, member.linkname, member.mtime = (
-                    found.mode, found.type, found.linkname, int(found.mtime),
-                )  # fmt: skip
-                content = self.read(place) if found.isreg() else b""
-                member.size = len(content)
-                return member, content
+            if found is None or (found.issym() and place in MERGED):
+                continue
+            content = self.read(place) if found.isreg() else b""
+            kind = {tarfile.DIRTYPE: "directory", tarfile.SYMTYPE: "link"}.get(found.type, "file")
+            return member(f"./{path}", kind, content, mode=found.mode, linkname=found.linkname, mtime=int(found.mtime))
         return None
 
     def broken_libc(self, folder: Path) -> Package:
@@ -54,8 +51,8 @@ class Base:
         for path in (line.lstrip("/") for line in paths if line):
             found = self._of_package(path)
             if found is not None:
-                member, content = found
-                members.append((member, _that_crashes(content) if path == BROKEN else content))
+                info, content = found
+                members.append((info, _that_crashes(content) if path == BROKEN else content))
         control = old.fields.changed(
             Status=None, Conffiles=None, **{"Installed-Size": None}, Version=f"{old.version}.1"
         )

@@ -123,6 +123,13 @@ class Ledger:
     def taken_back(self) -> None:
         self.told.append(("taken back", self._engine.phase()))
 
+    def resumed(self, serial: int, digest: bytes, on_trial: bool) -> None:
+        assert (serial, len(digest), on_trial) == (2, 32, self._engine.phase() == TRYING)
+        self.told.append(("resumed", self._engine.phase()))
+
+    def failing(self) -> None:
+        self.told.append(("failing", self._engine.phase()))
+
 
 def before_the_update() -> tuple[FileSystem, World]:
     tree, world = system(), World()

@@ -175,3 +175,11 @@ def test_what_everything_runs_with_needs_a_restart(more: dict[str, str], answer:
     assert needs_restart(changed({}, fields("a", **more))) is answer
     assert needs_restart(changed(device(fields("a", **more)), expendable=["a"])) is answer
     assert needs_restart(changed(device(fields("a", **more)), fields("a", **more))) is False
+
+
+def test_what_the_needed_depend_on_is_needed() -> None:
+    shell = fields("sh", Essential="yes", Pre_Depends="libc (>= 1)")
+    libc, other = fields("libc", "1"), fields("other", "1", Depends="libc")
+    there = device(shell, libc, other)
+    assert needs_restart(changed(there, shell, fields("libc", "2"), other))
+    assert not needs_restart(changed(there, shell, libc, fields("other", "2", Depends="libc")))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
 from packagemanager.root import Root
@@ -16,6 +17,7 @@ from packagemanager.store import Store
 from payload.errors import PayloadError
 from recovery import packages, update
 from recovery.package_commit import settle
+from recovery.package_ledger import PackageLedger
 from recovery.package_phase import ON_TRIAL, packages_phase
 from recovery.package_update import NOTHING, RESTART, STAGED, Packages
 from recovery.update import UpdateError
@@ -221,3 +223,27 @@ def test_a_set_that_nothing_here_leads_to_is_said(world: World) -> None:
     with pytest.raises(PackageError, match="transaction 7 is not here"):
         world.packages().restore()
     assert world.record.state == "CONFIRMED"
+
+
+class KilledError(BaseException):
+    """The process is gone; the machine goes on."""
+
+
+@pytest.mark.parametrize("told", ["staged", "applied"])
+def test_a_command_that_was_killed_is_gone_on_with_by_the_next_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    def killed(*_arguments: object) -> None:
+        raise KilledError
+
+    new = world.transaction(world.package("1.0"))
+    with monkeypatch.context() as patched:
+        patched.setattr(PackageLedger, told, killed)
+        patched.setattr(Engine, "back", killed)
+        with pytest.raises(KilledError):
+            apply(world, new, live=True)
+    assert packages_phase(str(world.root)) in (b"forward", b"trying")
+    world.packages().manager().resume()
+    assert (world.record.state, world.content()) == ("TRYING", "1.0")
+    world.mark_good()
+    assert (world.record.state, world.record.packages_good) == ("CONFIRMED", 7)
