@@ -107,7 +107,7 @@ class Manager:
         stage = Counting()
         incoming = self._unpack(changes, sources, stage, database, ground)
         plan = planner.make(changes, incoming, order.wanted, database, ground, stage)
-        self._check_scripts(changes, incoming, plan, database, ground)
+        self._check_scripts(Turns(changes, incoming, database), plan, ground)
         return Proposal(changes, incoming, plan, database)
 
     # Changing.
@@ -203,18 +203,15 @@ class Manager:
         self._report("unpack", len(changes.unpacked), len(changes.unpacked))
         return found
 
-    def _check_scripts(
-        self, changes: Changes, incoming: Sequence[Incoming], plan: Plan, database: Database, ground: Ground
-    ) -> Turns | None:
+    def _check_scripts(self, turns: Turns, plan: Plan, ground: Ground) -> None:
         """Refuse what scripts want and cannot have, by name."""
         if self._run is None:
-            return None
-        turns = Turns(changes, incoming, database)
+            return
+        database = turns.database
         gone = [operation.path for operation in plan.operations if operation.act == REMOVE]
         come = [operation.path for operation in plan.operations if operation.act != REMOVE]
         facts = supported.Facts(runs(ground), runs(ground, gone, come), database.diversions.owned(), turns.unmet_before)
         supported.refuse(turns.all(), turns.controls, facts)
-        return turns
 
     # The steps.
 
@@ -291,18 +288,26 @@ class Manager:
     ) -> Plan:
         ground = Ground(self.tree, database)
         incoming = self._unpack(changes, sources, staging, database, ground)
-        if self._run is not None:
+        turns = Turns(changes, incoming, database)
+        if self._run is not None and turns.has_scripts_before():
+            # Refused is before anything ran; and what ran may have changed what the plan is about.
             plan = planner.make(changes, incoming, order.wanted, database, ground, Counting())
-            turns = self._check_scripts(changes, incoming, plan, database, ground)
-            assert turns is not None
-            if self._run_before(order, turns, plan):
-                database = Database(self.tree)
-                ground = Ground(self.tree, database)
+            self._check_scripts(turns, plan, ground)
+            self._run_before(order, turns, plan)
+            database = Database(self.tree)
+            ground = Ground(self.tree, database)
+            del plan
+            self._report("plan", 0, 1)
+            return planner.make(changes, incoming, order.wanted, database, ground, staging)
         self._report("plan", 0, 1)
-        return planner.make(changes, incoming, order.wanted, database, ground, staging)
+        plan = planner.make(changes, incoming, order.wanted, database, ground, staging)
+        if self._run is not None:
+            self._check_scripts(turns, plan, ground)
+            self._run_before(order, turns, plan)
+        return plan
 
-    def _run_before(self, order: Order, turns: Turns, plan: Plan) -> bool:
-        """prerm and preinst; whether any ran, so that everything has to be looked at again."""
+    def _run_before(self, order: Order, turns: Turns, plan: Plan) -> None:
+        """prerm and preinst, if there are any; and what will be run afterwards is written down."""
         from packagemanager import script_plan
 
         assert self._run is not None
@@ -312,7 +317,6 @@ class Manager:
         self.tree.write(UNDER_WAY_MARK, (order.transaction,))
         self._report("scripts before", 0, 1)
         scripts.before()
-        return bool(calls.before)
 
     def _begin(self, order: Order) -> None:
         self.engine.begin()
@@ -346,7 +350,8 @@ class Manager:
         except PackageError:
             self._take_back()
             raise
-        self.tree.replace(FINISHED_MARK, b"")
+        self.tree.sync()  # what they did, before anything says so; a mark that is lost has them run again
+        self.tree.write(FINISHED_MARK, ())
 
     def _take_back(self) -> tuple[tuple[str, str], ...]:
         left = self.engine.back()
