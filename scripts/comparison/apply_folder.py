@@ -8,8 +8,8 @@ configuration. The master's part, the order, is done here too, as simply as can 
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
 from packagemanager import scripts
 from packagemanager.changes import Wish
@@ -40,8 +40,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _packages(folder: str) -> list[tuple[str, tuple[Paragraph, Deb]]]:
     found = []
-    for path in sorted(Path(folder).iterdir()):
-        deb = Deb(FileSource(str(path), path.name))
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - no pathlib on a device
+        deb = Deb(FileSource(f"{folder}/{name}", name))
         fields = paragraph(deb.control()[0])
         found.append((_key(fields), (fields, deb)))
     return found
