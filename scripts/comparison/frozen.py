@@ -13,7 +13,7 @@ from scripts.virtual.layout import SYSROOT_PACKAGES
 
 def program(cache: Path, output: Path) -> Path:
     """Freeze it into ``output``; the same sources are linked once. Raises: BuildError."""
-    sysroot = debian.unpack(debian.fetch(SYSROOT_PACKAGES, "amd64", cache), cache)
+    sysroot = debian.unpack(debian.fetch((*SYSROOT_PACKAGES, "linux-libc-dev"), "amd64", cache), cache)
     extra = {"recovery.cli": PROGRAM.read_text()}
     modules = closure(("recovery.cli",), sysroot, (CHECKOUT,), extra=extra, cache_dir=cache / "imports")
     freeze(modules, sysroot, NATIVE_SOURCES, output, cache / "frozen")
