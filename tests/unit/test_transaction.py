@@ -93,7 +93,7 @@ def test_what_may_go_and_what_is_purged_is_the_masters_word(master: Master) -> N
     only = master.add("only", "1", {"usr/bin/only": b"only"})
     transaction = opened(master.transaction([only], [{}], expendable=["base"], purge=True))
     wish = order_of(transaction, Folder(master.folder)).wish  # type: ignore[arg-type]
-    assert (wish.wanted, wish.expendable, wish.purge) == ({"only:amd64": "1"}, {"base"}, True)
+    assert (wish.wanted, wish.expendable, wish.purge) == ({"only:amd64": "1"}, frozenset({"base"}), True)
 
 
 # --- who is believed: the production rules of bundles
