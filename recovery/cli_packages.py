@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from packagemanager.ledger import Ledger, Report
+    from packagemanager.ledger import Ledger
     from packagemanager.order import Order
     from packagemanager.scripts import Run
     from packagemanager.tree import Tree
