@@ -30,10 +30,11 @@ class Evidence:
     def __init__(self, tree: Tree, plan: Plan) -> None:
         self.done = self.not_done = False
         self.can_go_on = self.can_go_back = self.keeps_all = True
+        device = places.device(tree)
         for number, (operation, inode) in enumerate(zip(plan.operations, plan.inodes, strict=True)):
-            self._add(tree, number, operation, inode)
+            self._add(tree, number, operation, (device, inode))
 
-    def _add(self, tree: Tree, number: int, operation: Operation, inode: int) -> None:
+    def _add(self, tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> None:
         done = is_done(tree, operation, inode)
         is_kept = operation.act == REMOVE or operation.kept
         has_old = not is_kept or tree.look(places.old(number)) is not None
@@ -46,12 +47,12 @@ class Evidence:
         self.can_go_back &= not done or has_old
 
 
-def is_done(tree: Tree, operation: Operation, inode: int) -> bool:
+def is_done(tree: Tree, operation: Operation, inode: tuple[int, int]) -> bool:
     """Whether the path is as the operation leaves it."""
     found = steps.look(tree, operation.path)
     is_folder = found is not None and found.kind == DIRECTORY
     if operation.act == PUT:
-        return found is not None and found.inode[1] == inode
+        return found is not None and found.inode == inode
     if operation.act == REMOVE:
         return found is None or is_folder
     return is_folder == (operation.act == MAKE_DIRECTORY)

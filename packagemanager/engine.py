@@ -216,10 +216,11 @@ class Engine:
 
     def _back(self, plan: Plan) -> tuple[tuple[str, str], ...]:
         self._enter(BACK, plan)
+        device = places.device(self._tree)
         left = []
         for number in reversed(range(len(plan.operations))):
             self._alive()
-            operation, inode = plan.operations[number], plan.inodes[number]
+            operation, inode = plan.operations[number], (device, plan.inodes[number])
             reason = self._with_room(steps.back, self._tree, number, operation, inode)
             if reason:
                 left.append((operation.path, reason))

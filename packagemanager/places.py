@@ -26,6 +26,15 @@ def old(number: int) -> str:
     return f"{OLD}/{number}"
 
 
+def device(tree: Tree) -> int:
+    """The number of the device that the transaction's files are on, since it was mounted: an overlay has several."""
+    for path in PLANS:
+        found = tree.look(path)
+        if found is not None:
+            return found.inode[0]
+    return 0
+
+
 def make_folders(tree: Tree, *paths: str) -> None:
     """Each folder, with those above it that are not there."""
     for path in paths:

@@ -35,8 +35,8 @@ def forward(tree: Tree, number: int, operation: Operation) -> None:
         raise BlockedError(f"/{operation.path}: {error.strerror}", "look what is there") from error
 
 
-def back(tree: Tree, number: int, operation: Operation, inode: int) -> str:
-    """Undo operation ``number``, which put the file with this inode number. Raises: OSError: the disk's.
+def back(tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> str:
+    """Undo operation ``number``, which put the file that has this device and inode number. Raises: OSError: the disk's.
 
     Returns: why the path could not be brought back; empty if it is as it was.
     """
@@ -88,7 +88,7 @@ def _has_both_names(tree: Tree, number: int, operation: Operation, staged: Stat)
     return False
 
 
-def _put_back(tree: Tree, number: int, operation: Operation, inode: int) -> str:
+def _put_back(tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> str:
     found = look(tree, operation.path)
     staged = tree.look(places.new(operation.staged))
     if staged is not None and (found is None or found.inode != staged.inode):
@@ -100,11 +100,11 @@ def _put_back(tree: Tree, number: int, operation: Operation, inode: int) -> str:
     return ""
 
 
-def _restore(tree: Tree, number: int, operation: Operation, inode: int) -> str:
+def _restore(tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> str:
     kept = places.old(number)
     if tree.look(kept) is None:
         found = look(tree, operation.path)
-        lost = found is None or (inode and found.inode[1] == inode)
+        lost = found is None or found.inode == inode
         return "what was kept of it is gone" if lost else ""
     _require_folder(tree, operation.path)
     tree.rename(kept, operation.path)
@@ -159,7 +159,7 @@ def _make_directory(tree: Tree, number: int, operation: Operation) -> None:
     tree.set_attributes(operation.path, operation.mode, operation.uid, operation.gid, operation.mtime)
 
 
-def _make_directory_back(tree: Tree, number: int, operation: Operation, inode: int) -> str:
+def _make_directory_back(tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> str:
     found = look(tree, operation.path)
     if found is not None and found.kind == DIRECTORY:
         tree.remove_directory(operation.path)
@@ -178,7 +178,7 @@ def _remove_directory(tree: Tree, number: int, operation: Operation) -> None:
             raise
 
 
-def _remove_directory_back(tree: Tree, number: int, operation: Operation, inode: int) -> str:
+def _remove_directory_back(tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> str:
     _make_directory(tree, number, operation)
     return ""
 

@@ -13,6 +13,7 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import struct
 import subprocess
 import time
@@ -36,7 +37,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def is_possible() -> bool:
     """Whether this machine and user may do it."""
-    return os.geteuid() == 0 and Path("/dev/loop-control").exists() and Path("/dev/fuse").exists()
+    devices = ("/dev/loop-control", "/dev/fuse")
+    programs = ("qemu-storage-daemon", "mksquashfs")
+    return os.geteuid() == 0 and all(map(os.path.exists, devices)) and all(map(shutil.which, programs))
 
 
 def make_ext4(image: Path, size: int) -> None:

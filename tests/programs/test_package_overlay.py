@@ -19,6 +19,8 @@ import pytest
 from packagemanager import places
 from packagemanager.damage import Evidence
 from packagemanager.engine import Engine
+from packagemanager.entry import FILE
+from packagemanager.operation import PUT, Operation
 from packagemanager.phases import TRYING
 from packagemanager.plan_file import decode_plan
 from packagemanager.root import Root
@@ -229,3 +231,24 @@ def test_others_take_every_block_and_inode_of_the_upper_layer_after_the_intent(
         found = contents(without(native_snapshot(root), "others", "more"))
         assert found in (contents(judge.old), contents(judge.new))
         assert root.look(places.TRANSACTION) is None
+
+
+def test_equal_inode_numbers_of_two_layers_are_not_one_file(layers: Layers) -> None:
+    with layers.mounted() as root:
+        staging = Staging(root)
+        paths = {stat.inode[1]: path for path in OLD if (stat := root.look(path)) and stat.kind == FILE}
+        inode = number = 0
+        while inode not in paths:
+            number = staging.text("any", b"new\n")
+            staged = root.look(staging.place(number))
+            assert staged is not None and number < 500
+            inode = staged.inode[1]
+        path = paths[inode]
+        engine = Engine(root)
+        engine.prepare((Operation(PUT, path, staged=number, kept=True),), FACTS)
+        assert engine.phase() is None
+        engine.begin()
+        engine.forward()
+        with root.open(path) as file:
+            assert file.read(-1) == b"new\n"
+        assert engine.back() == ()

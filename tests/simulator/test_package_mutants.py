@@ -170,7 +170,7 @@ class UndoesFromTheFront(Engine):
         self._enter(BACK, plan)
         left = []
         for number, one in enumerate(plan.operations):
-            left.append(steps.back(self._tree, number, one, plan.inodes[number]))
+            left.append(steps.back(self._tree, number, one, (0, plan.inodes[number])))
         self._tree.sync()
         self._enter(UNDONE, plan)
         self._remove()
@@ -246,13 +246,13 @@ def remove_once(tree: Tree, number: int, one: Operation) -> None:
     tree.unlink(one.path)
 
 
-def make_back_wrongly(tree: Tree, number: int, one: Operation, inode: int) -> str:
+def make_back_wrongly(tree: Tree, number: int, one: Operation, inode: tuple[int, int]) -> str:
     if tree.look(one.path) is None:
         tree.make_directory(one.path)
     return ""
 
 
-def keep_what_was_put(tree: Tree, number: int, one: Operation, inode: int) -> str:
+def keep_what_was_put(tree: Tree, number: int, one: Operation, inode: tuple[int, int]) -> str:
     if one.kept:
         tree.rename(places.old(number), one.path)
     return ""
