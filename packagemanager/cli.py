@@ -14,9 +14,8 @@ from packagemanager import adopt as adoption
 from packagemanager import files
 from packagemanager.changes import needs_restart
 from packagemanager.database import Database
-from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, TransactionError
-from packagemanager.phases import DAMAGED, TRYING
+from packagemanager.phases import TRYING
 from packagemanager.root import Root
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
 from packagemanager.wanted import PATH as WANTED_PATH
@@ -256,13 +255,11 @@ def _repair(chosen: Namespace, place: Place) -> int:
     return EXIT_DONE if outcome.repaired else EXIT_NOTHING
 
 
-def _gc(chosen: Namespace, _place: Place) -> int:
+def _gc(chosen: Namespace, place: Place) -> int:
     with closing(Root(chosen.root)) as tree:
-        engine = Engine(tree)
-        with closing(engine.lock()):
-            resumed = engine.resume()
-            if resumed.now == DAMAGED:
-                raise PackageError("the plan of a transaction does not read", "unbrick packages repair")
+        manager = _manager(chosen, place, tree)
+        resumed = manager.resume(settle=manager.ledger is None)
+        with closing(manager.engine.lock()):
             database = Database(tree)
             stems = {database.stem(package.fields) for package in database.present()}
             gone = [f"{files.FOLDER}/{name}" for name in _names(tree, files.FOLDER) if name not in stems]

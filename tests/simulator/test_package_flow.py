@@ -254,6 +254,18 @@ def test_what_a_package_says_of_its_size_is_looked_at_first() -> None:
     assert tree.operations - operations < 5
 
 
+def test_a_link_that_others_lie_below_does_not_turn_elsewhere() -> None:
+    tree, world = system(), World()
+    link = p("1", {"/a/real/x": "1", "/a/link": ("real",)})
+    apply(tree, world.install(link, q("1", {"/a/link/y": "2"})))
+    assert tree.open("a/real/y").read() == b"2"
+    turned = {"/a/other/x": "1", "/a/link": ("other",)}
+    with pytest.raises(RefusedError, match="/a/link of p:all is also in q:all 1"):
+        apply(tree, world.install(p("2", turned)))
+    apply(tree, world.install(p("2", turned), q("2", {"/a/link/y": "3"})))
+    assert (tree.open("a/other/y").read(), tree.look("a/real")) == (b"3", None)
+
+
 Refusal = tuple[Callable[[World], Order], type[PackageError], str]
 REFUSALS: dict[str, Refusal] = {
     "a file of another package": (
