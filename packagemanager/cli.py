@@ -121,7 +121,7 @@ def _fail(chosen: Namespace, text: str, advice: str) -> int:
 def _status(chosen: Namespace, _place: Place) -> int:
     with closing(Root(chosen.root)) as tree:
         database, manager = Database(tree), Manager(tree)
-        wanted = manager.wanted()
+        wanted = manager.last()
         installed = database.installed()
         facts: dict[str, Any] = {
             "state": database.state().hex(),
@@ -153,7 +153,7 @@ def _plan(chosen: Namespace, place: Place) -> int:
     with ExitStack() as stack:
         tree = stack.enter_context(closing(Root(chosen.root)))
         manager = _manager(chosen, place, tree)
-        order = place.order(chosen, tree, manager.wanted().serial - 1, stack)
+        order = place.order(chosen, tree, manager.last().serial - 1, stack)
         proposal = manager.plan(order)
     facts = {
         "changes": proposal.changes.lines(),
@@ -187,7 +187,7 @@ def _apply(chosen: Namespace, place: Place) -> int:
         settle = manager.ledger is None
         if not chosen.transaction:
             return _resumed(chosen, manager.resume(settle=settle))
-        order = place.order(chosen, tree, manager.wanted().serial - 1, stack)
+        order = place.order(chosen, tree, manager.last().serial - 1, stack)
         live = chosen.live or settle
         outcome = manager.apply(order, live=True if live else False if chosen.offline else None, settle=settle)
     return _report(chosen, outcome, *_OUTCOMES[outcome], serial=order.serial)

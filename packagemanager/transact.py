@@ -12,7 +12,7 @@ from packagemanager.control import paragraph
 from packagemanager.database import Database, read_text
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
-from packagemanager.errors import NO_ROOM, DatabaseError, PackageError, RefusedError, TransactionError
+from packagemanager.errors import NO_ROOM, DatabaseError, DiskError, PackageError, RefusedError, TransactionError
 from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
@@ -90,6 +90,13 @@ class Manager:
         """What this device was told last."""
         text = read_text(self.tree, WANTED_PATH)
         return NOTHING if text is None else decode(text)
+
+    def last(self) -> Wanted:
+        """The same; where it does not read, nothing: the next transaction writes it again."""
+        try:
+            return self.wanted()
+        except DatabaseError:
+            return NOTHING
 
     def plan(self, order: Order) -> Proposal:
         """What :meth:`apply` would do. Nothing is changed; everything is read."""
@@ -171,7 +178,7 @@ class Manager:
 
     def _check_serial(self, order: Order) -> None:
         """The one that was taken last may come again: the device goes back to it from what became of it since."""
-        last = self.wanted()
+        last = self.last()
         if order.serial > last.serial or (order.serial, order.transaction) == (last.serial, last.transaction):
             return
         raise TransactionError(
@@ -182,7 +189,7 @@ class Manager:
     def _is_done(self, order: Order, database: Database) -> bool:
         is_there = not lacking(database.packages, order.wish)
         surplus = [package.key for package in database.present() if package.key not in order.wish.wanted]
-        return is_there and not surplus and not database.updates and self.wanted().encode() == order.wanted.encode()
+        return is_there and not surplus and not database.updates and self.last().encode() == order.wanted.encode()
 
     def _unpack(
         self, changes: Changes, sources: Mapping[str, Source], stage: Stage, database: Database, ground: Ground
@@ -238,7 +245,7 @@ class Manager:
             return
         scripts = Scripts(self.tree, self._run)
         begun_for = read_text(self.tree, UNDER_WAY_MARK) or b""
-        if self.tree.look(SCRIPTS_FOLDER) is not None and begun_for != self.wanted().transaction:
+        if self.tree.look(SCRIPTS_FOLDER) is not None and begun_for != self.last().transaction:
             _tell_back(scripts)
         scripts.forget()
 
@@ -254,7 +261,7 @@ class Manager:
             self._end_scripts()
             if error.errno in NO_ROOM:
                 raise RefusedError("there is no room for this transaction; nothing changed", MAKE_ROOM) from error
-            raise
+            raise DiskError(f"the disk refused: {error}; nothing changed", _LOOK_AFTER_IT) from error
         except BaseException:
             staging.abandon()
             self._end_scripts()
@@ -380,6 +387,9 @@ class Manager:
         self.engine.done()
         self._end_scripts()
         return DONE
+
+
+_LOOK_AFTER_IT = "Look after the disk, and apply it again."
 
 
 def _tell_back(scripts: Scripts) -> None:

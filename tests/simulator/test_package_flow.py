@@ -9,12 +9,15 @@ from contextlib import suppress
 
 import pytest
 
+from packagemanager.adopt import adopt
+from packagemanager.database import Database
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, RefusedError, ScriptError, TransactionError, UnsupportedError
 from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY
 from packagemanager.phases import TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager, Order
+from packagemanager.verify import verify
 from tests.programs.package_constructs import CONSTRUCTS, Package, Step, p, q
 from tests.simulator.disk import PowerCut
 from tests.simulator.filesystem import FileSystem, after_cut, survivors
@@ -264,6 +267,19 @@ def test_a_link_that_others_lie_below_does_not_turn_elsewhere() -> None:
         apply(tree, world.install(p("2", turned)))
     apply(tree, world.install(p("2", turned), q("2", {"/a/link/y": "3"})))
     assert (tree.open("a/other/y").read(), tree.look("a/real")) == (b"3", None)
+
+
+def test_what_we_remember_may_be_lost_and_the_next_transaction_still_comes() -> None:
+    tree, world = before_the_update()
+    replacing = p("2", {"/usr/q": "taken", "/usr/p": "2"}, control="Replaces: q\n")
+    for path in ("wanted", "files/p", "files/q"):
+        tree.unlink(f"var/lib/unbrick/packages/{path}")
+        tree.write(f"var/lib/unbrick/packages/{path}", [b"rotten"])
+    assert apply(tree, world.install(replacing)) == DONE
+    assert Manager(tree).wanted().packages == {"q:all": "1", "p:all": "2"}
+    assert tree.open("usr/q").read() == b"taken"
+    assert adopt(tree).packages == ["q:all"]
+    assert verify(Database(tree)) == []
 
 
 Refusal = tuple[Callable[[World], Order], type[PackageError], str]
