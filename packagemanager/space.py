@@ -6,7 +6,7 @@ then is found before anything of the system changed.
 
 from __future__ import annotations
 
-from packagemanager.errors import RefusedError
+from packagemanager.errors import NO_ROOM, DiskError, PackageError, RefusedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,3 +27,10 @@ def check_room(tree: Tree, changes: Changes) -> None:
             f"the packages need about {needed >> 20} MiB beside what is there, and {free >> 20} MiB are free",
             MAKE_ROOM,
         )
+
+
+def told(error: OSError) -> PackageError:
+    """What a disk's error means before anything of the system changed."""
+    if error.errno in NO_ROOM:
+        return RefusedError("there is no room for this transaction; nothing changed", MAKE_ROOM)
+    return DiskError(f"the disk refused: {error}; nothing changed", "Look after the disk, and apply it again.")

@@ -12,7 +12,7 @@ from packagemanager.control import paragraph
 from packagemanager.database import Database, read_text
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
-from packagemanager.errors import NO_ROOM, DatabaseError, DiskError, PackageError, RefusedError, TransactionError
+from packagemanager.errors import DatabaseError, PackageError, RefusedError, TransactionError
 from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
@@ -20,7 +20,7 @@ from packagemanager.order import Order
 from packagemanager.phases import BACK, DAMAGED, FORWARD, TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.scripts import Scripts
-from packagemanager.space import MAKE_ROOM, check_room
+from packagemanager.space import check_room, told
 from packagemanager.staging import Staging
 from packagemanager.turns import Turns, runs
 from packagemanager.wanted import NOTHING, Wanted, decode
@@ -256,15 +256,11 @@ class Manager:
         staging = Staging(self.tree)
         try:
             plan = self._stage(order, changes, sources, database, staging)
-        except OSError as error:
+        except BaseException as error:
             staging.abandon()
             self._end_scripts()
-            if error.errno in NO_ROOM:
-                raise RefusedError("there is no room for this transaction; nothing changed", MAKE_ROOM) from error
-            raise DiskError(f"the disk refused: {error}; nothing changed", _LOOK_AFTER_IT) from error
-        except BaseException:
-            staging.abandon()
-            self._end_scripts()
+            if isinstance(error, OSError):
+                raise told(error) from error
             raise
         facts = {
             "serial": str(order.serial),
@@ -387,9 +383,6 @@ class Manager:
         self.engine.done()
         self._end_scripts()
         return DONE
-
-
-_LOOK_AFTER_IT = "Look after the disk, and apply it again."
 
 
 def _tell_back(scripts: Scripts) -> None:
