@@ -20,9 +20,9 @@ from packagemanager.order import Order
 from packagemanager.phases import BACK, DAMAGED, FORWARD, TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.scripts import Scripts
-from packagemanager.space import check_room, told
+from packagemanager.space import check_kept, check_room, told
 from packagemanager.staging import Staging
-from packagemanager.turns import Turns, runs
+from packagemanager.turns import Turns, runs, scripts_come_first
 from packagemanager.wanted import NOTHING, Wanted, decode
 from packagemanager.wanted import PATH as WANTED_PATH
 
@@ -194,10 +194,11 @@ class Manager:
     def _unpack(
         self, changes: Changes, sources: Mapping[str, Source], stage: Stage, database: Database, ground: Ground
     ) -> list[Incoming]:
+        compare = self._run is None or not scripts_come_first(changes, sources, database)
         found = []
         for number, change in enumerate(changes.unpacked):
             self._report("unpack", number, len(changes.unpacked))
-            found.append(unpack(change, sources[change.key], stage, database, ground))
+            found.append(unpack(change, sources[change.key], stage, database, ground, compare=compare))
         self._report("unpack", len(changes.unpacked), len(changes.unpacked))
         return found
 
@@ -256,6 +257,7 @@ class Manager:
         staging = Staging(self.tree)
         try:
             plan = self._stage(order, changes, sources, database, staging)
+            check_kept(self.tree, plan.operations)
         except BaseException as error:
             staging.abandon()
             self._end_scripts()
