@@ -6,7 +6,7 @@ is not that any more, its digest is left out instead of taken for right, and it 
 
 from __future__ import annotations
 
-from packagemanager import files
+from packagemanager import files, verify
 from packagemanager.arriving import Arriving
 from packagemanager.claims import Claims
 from packagemanager.database import Database, damaged
@@ -71,7 +71,7 @@ def _adopt(tree: Tree, engine: Engine, report: Report) -> Adoption:
     database = Database(tree)
     _check_complete(database)
     ground, adoption = Ground(tree, database), Adoption()
-    lacking = [one for one in database.present() if tree.look(files.path_of(database.stem(one.fields))) is None]
+    lacking = [one for one in database.present() if verify.record(database, one) is None]
     if not lacking and tree.look(WANTED_PATH) is not None:
         return adoption
     staging = Staging(tree)

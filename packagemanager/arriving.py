@@ -9,12 +9,14 @@ from __future__ import annotations
 from packagemanager import conffiles
 from packagemanager.conffiles import BESIDE, BESIDE_NAME, KEEP
 from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, Entry
+from packagemanager.incoming import changed_meanwhile, is_like
 from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY, Operation
 from packagemanager.status import Conffile
+from payload.digest import hasher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from packagemanager.claims import Claim, Claims
     from packagemanager.ground import Ground
@@ -140,7 +142,7 @@ class Arriving:
         if not self._rough and _is_there(claim, self._ground) and _are_one(claim, others, self._ground):
             self.unchanged += 1 + len(others)
             return
-        number = claim.incoming.staged[claim.entry.path]
+        number = self._staged(claim.incoming, claim.entry.path)
         self.put(claim.place, number, _why(claim))
         for other in others:
             self.put(other.place, self._stage.hard_link(other.entry, number), _why(other))
@@ -149,8 +151,17 @@ class Arriving:
         """Comes together with the file; alone only where another package took the file's first name."""
         first = self._claims.by_place.get(self._ground.place(claim.entry.target, claim.incoming.name))
         if first is None or first.incoming is not claim.incoming:
-            number = claim.incoming.staged[claim.entry.target]
+            number = self._staged(claim.incoming, claim.entry.target)
             self.put(claim.place, self._stage.hard_link(claim.entry, number), _why(claim))
+
+    def _staged(self, incoming: Incoming, path: str) -> int:
+        """The number of a file. One that was found on the disk and is needed elsewhere is staged from there."""
+        if path in incoming.staged or self._rough:
+            return incoming.staged.get(path, 0)
+        entry = next(entry for entry in incoming.entries if entry.path == path)
+        number = self._stage.file(entry, _checked(self._ground, incoming.same[path], entry.digest))
+        incoming.staged[path] = number
+        return number
 
     def _link(self, claim: Claim) -> None:
         found = self._ground.look(claim.place)
@@ -202,11 +213,20 @@ def _hard_links(claims: Claims) -> dict[tuple[str, str], list[Claim]]:
 
 def _is_there(claim: Claim, ground: Ground) -> bool:
     """Whether the file on the disk is the one that comes: content, mode and owner. Its time does not matter."""
-    found, entry = ground.look(claim.place), claim.entry
-    if found is None or found.kind != FILE:
+    entry, incoming = claim.entry, claim.incoming
+    if not is_like(entry, ground.look(claim.place)):
         return False
-    same = (found.mode, found.uid, found.gid, found.size) == (entry.mode, entry.uid, entry.gid, entry.size)
-    return same and ground.digest(claim.place) == entry.digest
+    was_compared = incoming.ground is ground and incoming.same.get(entry.path) == claim.place
+    return was_compared or ground.digest(claim.place) == entry.digest
+
+
+def _checked(ground: Ground, place: str, digest: bytes) -> Iterator[bytes]:
+    state = hasher()
+    for piece in ground.content(place):
+        state.update(piece)
+        yield piece
+    if state.digest() != digest:
+        raise changed_meanwhile(place)
 
 
 def _is_linked(claim: Claim, found: Stat, ground: Ground) -> bool:

@@ -64,10 +64,10 @@ def settle(changes: Changes, incoming: Sequence[Incoming], database: Database, g
     touched = {ground.place(entry.path, one.name) for one in incoming for entry in one.entries}
     for change in (*changes.removed, *changes.unpacked):
         if change.old is not None:
-            touched.update(ground.place(path, change.old.name) for path in database.list(change.old))
+            touched.update(ground.place_now(path, change.old.name) for path in database.list(change.old))
     for package in changes.kept:
         for path in database.list(package):
-            place = ground.place(path, package.name)
+            place = ground.place_now(path, package.name)
             if place in touched:
                 claims.kept.setdefault(place, []).append((path, package))
     problems: list[str] = []
@@ -92,7 +92,7 @@ def _claim(new: Claim, claims: Claims, ground: Ground) -> str:
         if winner is other:
             return ""
     for path, package in claims.kept.get(new.place, ()):
-        if _is_folder(new, ground) or _is_same_package(new, package, path, ground):
+        if new.entry.kind == DIRECTORY or _leaves_folder(new, ground) or _is_same_package(new, package, path, ground):
             continue
         if replaces(new.incoming.fields, package.fields):
             claims.lose(package.key, path)
@@ -121,6 +121,10 @@ def _is_folder(claim: Claim, ground: Ground) -> bool:
         return True
     is_link = claim.entry.kind == LINK
     return is_link and (ground.is_folder(claim.place) or ground.leads_to_folder(claim.place))
+
+
+def _leaves_folder(claim: Claim, ground: Ground) -> bool:
+    return claim.entry.kind == LINK and ground.stays_folder(claim.place)
 
 
 def _is_same_package(new: Claim, package: Package, path: str, ground: Ground) -> bool:

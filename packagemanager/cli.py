@@ -14,9 +14,8 @@ from packagemanager import adopt as adoption
 from packagemanager import files
 from packagemanager.changes import needs_restart
 from packagemanager.database import Database
-from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, TransactionError
-from packagemanager.phases import DAMAGED, TRYING
+from packagemanager.phases import TRYING
 from packagemanager.root import Root
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
 from packagemanager.wanted import PATH as WANTED_PATH
@@ -122,7 +121,7 @@ def _fail(chosen: Namespace, text: str, advice: str) -> int:
 def _status(chosen: Namespace, _place: Place) -> int:
     with closing(Root(chosen.root)) as tree:
         database, manager = Database(tree), Manager(tree)
-        wanted = manager.wanted()
+        wanted = manager.last()
         installed = database.installed()
         facts: dict[str, Any] = {
             "state": database.state().hex(),
@@ -154,7 +153,7 @@ def _plan(chosen: Namespace, place: Place) -> int:
     with ExitStack() as stack:
         tree = stack.enter_context(closing(Root(chosen.root)))
         manager = _manager(chosen, place, tree)
-        order = place.order(chosen, tree, manager.wanted().serial - 1, stack)
+        order = place.order(chosen, tree, manager.last().serial - 1, stack)
         proposal = manager.plan(order)
     facts = {
         "changes": proposal.changes.lines(),
@@ -188,7 +187,7 @@ def _apply(chosen: Namespace, place: Place) -> int:
         settle = manager.ledger is None
         if not chosen.transaction:
             return _resumed(chosen, manager.resume(settle=settle))
-        order = place.order(chosen, tree, manager.wanted().serial - 1, stack)
+        order = place.order(chosen, tree, manager.last().serial - 1, stack)
         live = chosen.live or settle
         outcome = manager.apply(order, live=True if live else False if chosen.offline else None, settle=settle)
     return _report(chosen, outcome, *_OUTCOMES[outcome], serial=order.serial)
@@ -256,13 +255,11 @@ def _repair(chosen: Namespace, place: Place) -> int:
     return EXIT_DONE if outcome.repaired else EXIT_NOTHING
 
 
-def _gc(chosen: Namespace, _place: Place) -> int:
+def _gc(chosen: Namespace, place: Place) -> int:
     with closing(Root(chosen.root)) as tree:
-        engine = Engine(tree)
-        with closing(engine.lock()):
-            resumed = engine.resume()
-            if resumed.now == DAMAGED:
-                raise PackageError("the plan of a transaction does not read", "unbrick packages repair")
+        manager = _manager(chosen, place, tree)
+        resumed = manager.resume(settle=manager.ledger is None)
+        with closing(manager.engine.lock()):
             database = Database(tree)
             stems = {database.stem(package.fields) for package in database.present()}
             gone = [f"{files.FOLDER}/{name}" for name in _names(tree, files.FOLDER) if name not in stems]

@@ -58,11 +58,12 @@ class Package:
         if len(words) != 3 or words[0] not in WANTS or words[1] not in FLAGS or words[2] not in STATES:
             raise ValueError(f"no state of a package: {fields.get('Status')[:80]!r}")
         self.want, self.flag, self.state = words
-        self.name, self.version, self.architecture = fields.get("Package"), "", fields.get("Architecture")
-        if self.state == "not-installed":
-            control.check_name(self.name)
+        self.name, self.version = fields.get("Package"), fields.get("Version")
+        self.architecture = fields.get("Architecture")
+        if self.present:
+            control.identity(fields)
         else:
-            self.name, self.version, self.architecture = control.identity(fields)
+            control.check_name(self.name)  # of what is long gone, dpkg may remember little else
         self.conffiles: tuple[Conffile, ...] = conffiles_of(fields)
 
     @property

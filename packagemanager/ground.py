@@ -31,6 +31,7 @@ class Ground:
         self.tree = tree
         self._diversions = database.diversions
         self._folders: dict[str, str] = {"": ""}
+        self._folders_now: dict[str, str] = {"": ""}
         self._looks: dict[str, Stat | None] = {}
         self._coming: dict[str, str] = {}
         self._coming_folders: set[str] = set()
@@ -38,6 +39,15 @@ class Ground:
     def place(self, path: str, package: str) -> str:
         """Where ``path`` of the package of this name lies."""
         return self.resolve(self._diversions.actual(path, package))
+
+    def place_now(self, path: str, package: str) -> str:
+        """Where it lies before any link came that :meth:`expect` was told of."""
+        actual = self._diversions.actual(path, package)
+        folder, _, name = actual.rpartition("/")
+        found = self._folders_now.get(folder)
+        if found is None:
+            found = self._folders_now[folder] = self.tree.resolve(f"{folder}/.unbrick").rpartition("/")[0]
+        return f"{found}/{name}" if found else name
 
     def expect(self, links: Iterable[tuple[str, str, str]], folders: Iterable[tuple[str, str]]) -> None:
         """Links (path, package, target) that come, and folders (path, package): others may lie below them.
@@ -73,6 +83,15 @@ class Ground:
                 found = place
             self._folders[path] = found
         return found
+
+    def stays_folder(self, place: str) -> bool:
+        """Whether others that lie below ``place`` stay there when a link comes."""
+        found = self.look(place)
+        if found is None:
+            return self.leads_to_folder(place)
+        if found.kind == LINK:
+            return self.is_folder(place) and self.follow(place) == self._folder(place, LINKS_MAX)
+        return found.kind == DIRECTORY
 
     def leads_to_folder(self, place: str) -> bool:
         """Whether a link that comes there will lead to a folder."""

@@ -1,5 +1,7 @@
 """A package that comes: taken from its source, file by file put down beside the system.
 
+A file that is on the disk already, with that content, mode and owner, is not put down: it is compared while it comes.
+
 Attributes are decided here, before a file is staged: what `statoverride` says counts more than the package, and a file
 that its owner may change keeps the mode and owner that he gave it.
 """
@@ -9,8 +11,9 @@ from __future__ import annotations
 from packagemanager import conffiles
 from packagemanager.control import paragraph
 from packagemanager.entry import FILE, Entry
-from packagemanager.errors import TransactionError
+from packagemanager.errors import RefusedError, TransactionError
 from packagemanager.ground import md5
+from payload.digest import hasher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from packagemanager.database import Database
     from packagemanager.entry import Content
     from packagemanager.ground import Ground
+    from packagemanager.tree import Reader, Stat
 
     Sink = Callable[[Entry, Iterator[bytes]], None]
 
@@ -78,10 +82,11 @@ class Counting:
 class Incoming:
     """``entries`` have the attributes that they get here; ``staged`` is path to number, of files.
 
+    ``same`` is path to place, of files that were there already when ``ground`` was looked at, and are not staged.
     ``md5`` is path to MD5 in hex, of conffiles, and of every file where the package has no list of them.
     """
 
-    __slots__ = ("change", "conffiles", "entries", "fields", "files", "md5", "shipped", "staged")
+    __slots__ = ("change", "conffiles", "entries", "fields", "files", "ground", "md5", "same", "shipped", "staged")
 
     def __init__(self, change: Change, text: bytes, files: dict[str, bytes]) -> None:
         self.change = change
@@ -91,6 +96,8 @@ class Incoming:
         self.shipped: tuple[Entry, ...] = ()
         self.entries: tuple[Entry, ...] = ()
         self.staged: dict[str, int] = {}
+        self.same: dict[str, str] = {}
+        self.ground: Ground | None = None
         self.md5: dict[str, str] = {}
 
     @property
@@ -98,8 +105,13 @@ class Incoming:
         return self.change.name
 
 
-def unpack(change: Change, source: Source, stage: Stage, database: Database, ground: Ground) -> Incoming:
-    """Take everything from ``source``. Raises what the source and the stage raise."""
+def unpack(
+    change: Change, source: Source, stage: Stage, database: Database, ground: Ground, *, compare: bool = True
+) -> Incoming:
+    """Take everything from ``source``. Raises what the source and the stage raise.
+
+    ``compare``: files that are there already are not staged. Not where scripts may change them before the plan is made.
+    """
     text, files = source.control()
     incoming = Incoming(change, text, files)
     if change.new is None or incoming.fields.encode() != change.new.encode():
@@ -107,14 +119,23 @@ def unpack(change: Change, source: Source, stage: Stage, database: Database, gro
     guarded = {path for path, goes in incoming.conffiles if not goes}
     is_listed = "md5sums" in files
 
+    incoming.ground = ground
+
     def sink(entry: Entry, pieces: Iterator[bytes]) -> None:
-        if entry.path in guarded or not is_listed:
-            state = md5()
+        state = md5() if entry.path in guarded or not is_listed else None
+        if state is not None:
             pieces = _through(pieces, state.update)
-            incoming.staged[entry.path] = stage.file(attributes(entry), pieces)
-            incoming.md5[entry.path] = state.hexdigest()
+        place = ground.place(entry.path, incoming.name)
+        wanted = attributes(entry)
+        lacking: Iterator[bytes] | None = pieces
+        if compare and entry.path not in guarded and is_like(wanted, ground.look(place)):
+            lacking = _compared(pieces, ground, place)
+        if lacking is None:
+            incoming.same[entry.path] = place
         else:
-            incoming.staged[entry.path] = stage.file(attributes(entry), pieces)
+            incoming.staged[entry.path] = stage.file(wanted, lacking)
+        if state is not None:
+            incoming.md5[entry.path] = state.hexdigest()
 
     def attributes(entry: Entry) -> Entry:
         return _kept(database.overridden(entry), guarded, incoming.name, ground)
@@ -122,6 +143,57 @@ def unpack(change: Change, source: Source, stage: Stage, database: Database, gro
     incoming.shipped = source.unpack(sink).entries
     incoming.entries = tuple(attributes(entry) for entry in incoming.shipped)
     return incoming
+
+
+def is_like(entry: Entry, found: Stat | None) -> bool:
+    """Whether it is a file like the one that comes, but for the content."""
+    if found is None or found.kind != FILE:
+        return False
+    return (found.mode, found.uid, found.gid, found.size) == (entry.mode, entry.uid, entry.gid, entry.size)
+
+
+def _compared(pieces: Iterator[bytes], ground: Ground, place: str) -> Iterator[bytes] | None:
+    """None if the file at ``place`` has this content; else all of the content, what was compared of it, too."""
+    state, done = hasher(), 0
+    reader = ground.tree.open(place)
+    try:
+        for piece in pieces:
+            if _exactly(reader, len(piece)) != piece:
+                return _rejoined(ground, place, done, state.digest(), piece, pieces)
+            state.update(piece)
+            done += len(piece)
+    finally:
+        reader.close()
+    return None
+
+
+def _exactly(reader: Reader, length: int) -> bytes:
+    found = b""
+    while len(found) < length and (more := reader.read(length - len(found))):
+        found += more
+    return found
+
+
+def _rejoined(
+    ground: Ground, place: str, done: int, digest: bytes, piece: bytes, pieces: Iterator[bytes]
+) -> Iterator[bytes]:
+    """The first ``done`` bytes come from the file, which had them a moment ago."""
+    state = hasher()
+    for there in ground.content(place) if done else ():
+        part = there[:done]
+        done -= len(part)
+        state.update(part)
+        yield part
+        if not done:
+            break
+    if state.digest() != digest:
+        raise changed_meanwhile(place)
+    yield piece
+    yield from pieces
+
+
+def changed_meanwhile(place: str) -> RefusedError:
+    return RefusedError(f"/{place} changed while the transaction was prepared; nothing changed", "Apply it again.")
 
 
 def _kept(entry: Entry, guarded: set[str], name: str, ground: Ground) -> Entry:

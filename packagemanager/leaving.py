@@ -104,7 +104,7 @@ def _remove(package: Package, purge: bool, leaving: Leaving, database: Database,
     kept = set() if purge else above(guarded)
     folders = above(database.list(package))
     for path in database.list(package):
-        place = ground.place(path, package.name)
+        place = ground.place_now(path, package.name)
         if path in kept:
             continue
         if path not in guarded:
@@ -123,7 +123,7 @@ def _replace(old: Package, new: Incoming, leaving: Leaving, database: Database, 
     folders = above(database.list(old))
     obsolete: list[Conffile] = []
     for path in reversed(database.list(old)):
-        place = ground.place(path, old.name)
+        place = ground.place_now(path, old.name)
         if path in goes_now or leaving.is_used(place):
             continue
         if path not in recorded:
@@ -153,7 +153,7 @@ def _still_listed(package: Package, leaving: Leaving, database: Database, ground
     needed = above(guarded)
     listed: list[str] = []
     for path in reversed(database.list(package)):
-        place = ground.place(path, package.name)
+        place = ground.place_now(path, package.name)
         if path in guarded or path in needed:
             listed.append(path)
         elif not leaving.is_used(place) and (not path or (place in leaving.folders and not leaving.goes(place))):

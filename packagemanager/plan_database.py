@@ -8,6 +8,7 @@ from __future__ import annotations
 from packagemanager import database as known
 from packagemanager import files, status, triggers
 from packagemanager.entry import FILE, HARD_LINK
+from packagemanager.errors import DatabaseError
 from packagemanager.leaving import is_forgotten
 
 TYPE_CHECKING = False
@@ -140,10 +141,14 @@ def _without(package: Package, lost: set[str], database: Database, found: Texts)
     found.write(database.info_path(package.fields, LIST), _list_text(paths))
     path = files.path_of(database.stem(package.fields))
     text = known.read_text(database.tree, path)
-    if text is not None:
+    if text is None:
+        return
+    try:
         old = files.decode(text, path)
-        entries = [entry for entry in old.entries if entry.path not in lost]
-        found.write(path, files.encode(old.fields, entries))
+    except DatabaseError:
+        return  # a repair's matter
+    entries = [entry for entry in old.entries if entry.path not in lost]
+    found.write(path, files.encode(old.fields, entries))
 
 
 def _triggers(changes: Changes, incoming: Sequence[Incoming], database: Database) -> dict[str, bytes | None]:

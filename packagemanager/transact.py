@@ -12,7 +12,7 @@ from packagemanager.control import paragraph
 from packagemanager.database import Database, read_text
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
-from packagemanager.errors import NO_ROOM, DatabaseError, PackageError, RefusedError, TransactionError
+from packagemanager.errors import DatabaseError, PackageError, RefusedError, TransactionError
 from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
@@ -20,9 +20,9 @@ from packagemanager.order import Order
 from packagemanager.phases import BACK, DAMAGED, FORWARD, TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.scripts import Scripts
-from packagemanager.space import MAKE_ROOM, check_room
+from packagemanager.space import check_kept, check_room, told
 from packagemanager.staging import Staging
-from packagemanager.turns import Turns, runs
+from packagemanager.turns import Turns, runs, scripts_come_first
 from packagemanager.wanted import NOTHING, Wanted, decode
 from packagemanager.wanted import PATH as WANTED_PATH
 
@@ -90,6 +90,13 @@ class Manager:
         """What this device was told last."""
         text = read_text(self.tree, WANTED_PATH)
         return NOTHING if text is None else decode(text)
+
+    def last(self) -> Wanted:
+        """The same; where it does not read, nothing: the next transaction writes it again."""
+        try:
+            return self.wanted()
+        except DatabaseError:
+            return NOTHING
 
     def plan(self, order: Order) -> Proposal:
         """What :meth:`apply` would do. Nothing is changed; everything is read."""
@@ -171,7 +178,7 @@ class Manager:
 
     def _check_serial(self, order: Order) -> None:
         """The one that was taken last may come again: the device goes back to it from what became of it since."""
-        last = self.wanted()
+        last = self.last()
         if order.serial > last.serial or (order.serial, order.transaction) == (last.serial, last.transaction):
             return
         raise TransactionError(
@@ -182,15 +189,16 @@ class Manager:
     def _is_done(self, order: Order, database: Database) -> bool:
         is_there = not lacking(database.packages, order.wish)
         surplus = [package.key for package in database.present() if package.key not in order.wish.wanted]
-        return is_there and not surplus and not database.updates and self.wanted().encode() == order.wanted.encode()
+        return is_there and not surplus and not database.updates and self.last().encode() == order.wanted.encode()
 
     def _unpack(
         self, changes: Changes, sources: Mapping[str, Source], stage: Stage, database: Database, ground: Ground
     ) -> list[Incoming]:
+        compare = self._run is None or not scripts_come_first(changes, sources, database)
         found = []
         for number, change in enumerate(changes.unpacked):
             self._report("unpack", number, len(changes.unpacked))
-            found.append(unpack(change, sources[change.key], stage, database, ground))
+            found.append(unpack(change, sources[change.key], stage, database, ground, compare=compare))
         self._report("unpack", len(changes.unpacked), len(changes.unpacked))
         return found
 
@@ -238,7 +246,7 @@ class Manager:
             return
         scripts = Scripts(self.tree, self._run)
         begun_for = read_text(self.tree, UNDER_WAY_MARK) or b""
-        if self.tree.look(SCRIPTS_FOLDER) is not None and begun_for != self.wanted().transaction:
+        if self.tree.look(SCRIPTS_FOLDER) is not None and begun_for != self.last().transaction:
             _tell_back(scripts)
         scripts.forget()
 
@@ -249,15 +257,12 @@ class Manager:
         staging = Staging(self.tree)
         try:
             plan = self._stage(order, changes, sources, database, staging)
-        except OSError as error:
+            check_kept(self.tree, plan.operations)
+        except BaseException as error:
             staging.abandon()
             self._end_scripts()
-            if error.errno in NO_ROOM:
-                raise RefusedError("there is no room for this transaction; nothing changed", MAKE_ROOM) from error
-            raise
-        except BaseException:
-            staging.abandon()
-            self._end_scripts()
+            if isinstance(error, OSError):
+                raise told(error) from error
             raise
         facts = {
             "serial": str(order.serial),

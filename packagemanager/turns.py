@@ -8,12 +8,12 @@ from packagemanager.changes import unmet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from packagemanager.changes import Changes
     from packagemanager.database import Database, Package
     from packagemanager.ground import Ground
-    from packagemanager.incoming import Incoming
+    from packagemanager.incoming import Incoming, Source
     from packagemanager.supported import Controls
 
 TRIGGERS = "triggers"
@@ -113,3 +113,11 @@ def runs(ground: Ground, gone: Iterable[str] = (), come: Iterable[str] = ()) -> 
         return place in within or (place not in without and ground.look(place) is not None)
 
     return answer
+
+
+def scripts_come_first(changes: Changes, sources: Mapping[str, Source], database: Database) -> bool:
+    """Whether a script may run before files change: told without unpacking anything."""
+    olds = [change.old for change in (*changes.removed, *changes.unpacked) if change.old and change.old.present]
+    if any(PRERM in database.info_names(package) for package in olds):
+        return True
+    return any(PREINST in sources[change.key].control()[1] for change in changes.unpacked)

@@ -107,7 +107,7 @@ class Packages:
             return NOTHING
         if self._is_scratch:
             return RESTART
-        if self.manager().wanted().serial == record.packages_good:
+        if self.manager().last().serial == record.packages_good:
             return NOTHING
         kept = self._kept()
         way = way_back(list(kept), record.packages_good, lambda serial: _can_start(kept[serial], self._tree))

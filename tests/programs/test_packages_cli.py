@@ -124,6 +124,8 @@ def test_what_nobody_needs_goes(tmp_path: Path, root: Path, command: Command) ->
     (left / "files/gone").write_bytes(b"x")
     (left / "transaction/new").mkdir(parents=True)
     (left / "transaction/new/0").write_bytes(b"half")
+    (left / "scripts").mkdir()
+    (left / "scripts/begun").write_bytes(b"under another kernel")
     code, told, _ = command("gc")
     assert (code, told["removed"]) == (0, ["/var/lib/unbrick/packages/files/gone"])
     assert sorted(path.name for path in left.iterdir()) == ["files", "lock", "wanted"]

@@ -13,15 +13,16 @@ from packagemanager.deb import Deb
 from packagemanager.entry import DIRECTORY
 from packagemanager.process import Ended
 from packagemanager.scripts import FOLDER as SCRIPTS
-from packagemanager.transact import Manager, Order
+from packagemanager.transact import DONE, Manager, Order
 from payload.digest import digest
-from tests.programs.package_constructs import Package
+from tests.programs.package_constructs import Package, p, q
 from tests.simulator.filesystem import FileSystem
 from tests.unit.deb_samples import control_tar, deb_of, member, tar_of
 from tests.unit.payload_samples import BytesReader
 
 if TYPE_CHECKING:
     from packagemanager.incoming import Source
+    from packagemanager.tree import Tree
 
 FOLDERS = ("etc", "usr", "usr/bin", "var", "var/lib", "var/lib/dpkg", "var/lib/dpkg/info", "var/lib/dpkg/updates",
            "var/lib/dpkg/triggers")  # fmt: skip
@@ -113,7 +114,7 @@ class Scripts:
         return Ended(1 if self.calls[-1] in self.failing else 0, b"said\n")
 
 
-def apply(tree: FileSystem, order: Order, **more: Any) -> str:
+def apply(tree: Tree, order: Order, **more: Any) -> str:
     return Manager(tree).apply(order, settle=True, **more)
 
 
@@ -141,3 +142,22 @@ def is_clean(tree: FileSystem) -> bool:
 
 def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+SCRIPT = "#!/bin/sh\n"
+ALL_SCRIPTS = dict.fromkeys(("preinst", "postinst", "prerm", "postrm"), SCRIPT)
+OLD = p("1", {"/usr/p": "1", "/etc/p": "c"}, controls=ALL_SCRIPTS, conffiles=["/etc/p"])
+NEW = p("2", {"/usr/p": "2", "/etc/p": "d"}, controls=ALL_SCRIPTS, conffiles=["/etc/p"])
+OTHER = q("1", {"/usr/q": "q"}, controls=ALL_SCRIPTS)
+
+
+def before_the_update() -> tuple[FileSystem, World]:
+    tree, world = system(), World()
+    assert Manager(tree, run=Scripts()).apply(world.install(OLD, OTHER), settle=True) == DONE
+    tree.sync()
+    return tree.restarted(), world
+
+
+def differences(found: Snapshot, *sets: Snapshot) -> list[list[str]]:
+    """By set, the paths that differ from it."""
+    return [[path for path in {*found, *wanted} if found.get(path) != wanted.get(path)] for wanted in sets]

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import errno
 import random
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from packagemanager.engine import Engine
-from packagemanager.errors import PackageError, RefusedError, ScriptError, TransactionError, UnsupportedError
+from packagemanager.errors import RefusedError
 from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY
-from packagemanager.phases import TRYING
-from packagemanager.scripts import FOLDER as SCRIPTS
-from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager, Order
+from packagemanager.transact import DONE, NOTHING_TO_DO, Manager, Order
 from tests.programs.package_constructs import CONSTRUCTS, Package, Step, p, q
-from tests.simulator.disk import PowerCut
 from tests.simulator.filesystem import FileSystem, after_cut, survivors
-from tests.simulator.package_world import Scripts, Snapshot, World, apply, is_clean, snapshot, system
+from tests.simulator.package_world import (
+    World,
+    apply,
+    differences,
+    is_clean,
+    snapshot,
+    system,
+)
+
+if TYPE_CHECKING:
+    from packagemanager.entry import Content
+    from packagemanager.incoming import Sink, Source
 
 PLAYED = {name: steps for name, steps in CONSTRUCTS.items() if not any(callable(step) for step in steps)}
 
@@ -72,14 +78,10 @@ def test_a_cut_leaves_a_whole_set(name: str, cuts_max: int) -> None:
                 tree = after_cut(moment.base, left)
                 Manager(tree).resume(settle=True)
                 found = snapshot(tree)
-                assert found in (old, new), f"{name}: cut after {moment.kind} {number}: {_differences(found, old, new)}"
+                assert found in (old, new), f"{name}: cut after {moment.kind} {number}: {differences(found, old, new)}"
                 assert is_clean(tree)
                 apply(tree, order)
                 assert snapshot(tree) == new
-
-
-def _differences(found: Snapshot, *sets: Snapshot) -> list[list[str]]:
-    return [[path for path in {*found, *wanted} if found.get(path) != wanted.get(path)] for wanted in sets]
 
 
 def test_the_database_changes_behind_the_files_and_before_folders_go() -> None:
@@ -101,259 +103,72 @@ def _kind(act: str, path: str) -> int:
     return {MAKE_DIRECTORY: 1, PUT: 2, REMOVE: 3, REMOVE_DIRECTORY: 5}[act]
 
 
-SCRIPT = "#!/bin/sh\n"
-ALL_SCRIPTS = dict.fromkeys(("preinst", "postinst", "prerm", "postrm"), SCRIPT)
-OLD = p("1", {"/usr/p": "1", "/etc/p": "c"}, controls=ALL_SCRIPTS, conffiles=["/etc/p"])
-NEW = p("2", {"/usr/p": "2", "/etc/p": "d"}, controls=ALL_SCRIPTS, conffiles=["/etc/p"])
-OTHER = q("1", {"/usr/q": "q"}, controls=ALL_SCRIPTS)
-
-
-class Ledger:
-    def __init__(self, tree: FileSystem) -> None:
-        self.told: list[tuple[str, str | None]] = []
-        self._engine = Engine(tree)
-
-    def staged(self, serial: int, digest: bytes) -> None:
-        assert (serial, len(digest)) == (2, 32)
-        self.told.append(("staged", self._engine.phase()))
-
-    def applied(self) -> None:
-        self.told.append(("applied", self._engine.phase()))
-
-    def taken_back(self) -> None:
-        self.told.append(("taken back", self._engine.phase()))
-
-    def resumed(self, serial: int, digest: bytes, on_trial: bool) -> None:
-        assert (serial, len(digest), on_trial) == (2, 32, self._engine.phase() == TRYING)
-        self.told.append(("resumed", self._engine.phase()))
-
-    def failing(self) -> None:
-        self.told.append(("failing", self._engine.phase()))
-
-
-def before_the_update() -> tuple[FileSystem, World]:
+def test_a_link_that_others_lie_below_does_not_turn_elsewhere() -> None:
     tree, world = system(), World()
-    assert Manager(tree, run=Scripts()).apply(world.install(OLD, OTHER), settle=True) == DONE
-    tree.sync()
-    return tree.restarted(), world
+    link = p("1", {"/a/real/x": "1", "/a/link": ("real",)})
+    apply(tree, world.install(link, q("1", {"/a/link/y": "2"})))
+    assert tree.open("a/real/y").read() == b"2"
+    turned = {"/a/other/x": "1", "/a/link": ("other",)}
+    with pytest.raises(RefusedError, match="/a/link of p:all is also in q:all 1"):
+        apply(tree, world.install(p("2", turned)))
+    apply(tree, world.install(p("2", turned), q("2", {"/a/link/y": "3"})))
+    assert (tree.open("a/other/y").read(), tree.look("a/real")) == (b"3", None)
 
 
-def test_scripts_are_called_around_the_change() -> None:
-    tree, world = before_the_update()
-    scripts, ledger = Scripts(), Ledger(tree)
-    told: list[tuple[str, int, int]] = []
-    manager = Manager(tree, run=scripts, ledger=ledger, report=lambda *words: told.append(words))
-    assert manager.apply(world.install(NEW, remove=["q"])) == ON_TRIAL
-    assert list(dict.fromkeys(stage for stage, _, _ in told)) == [
-        "unpack", "scripts before", "plan", "prepare", "files", "scripts after"]  # fmt: skip
-    assert [(done, total) for stage, done, total in told if stage == "files"][-1] == (
-        len(manager.engine.operations()),
-    ) * 2
-    assert scripts.calls == [
-        "q.prerm remove",
-        "p.prerm upgrade 2",
-        "p.preinst upgrade 1 2",
-        "q.postrm remove",
-        "p.postrm upgrade 2",
-        "p.postinst configure 1",
-    ]
-    assert ledger.told == [("staged", "forward"), ("applied", TRYING)]
-    assert tree.open("usr/p").read() == b"2"
-    with pytest.raises(RefusedError, match="on trial"):
-        manager.apply(world.install(OLD))
-    # Whoever comes in between runs nothing again.
-    assert Manager(tree, run=Scripts("p.postinst configure 1")).resume().now == TRYING
-    assert manager.settle() == DONE
-    assert is_clean(tree)
-    assert manager.settle() == NOTHING_TO_DO
+def test_what_is_there_already_is_compared_and_not_written() -> None:
+    tree, world = system(), World()
+    big = b"a" * 700_000
+    files = {"/big": big, "/end": big, "/same": "s", "/mode": "m", "/one": "1"}
+    links = {"/two": "/one"}
+    apply(tree, world.install(p("1", files, hard_links=links)))
+    tree.unlink("two")
+    tree.write("two", [b"1"])
+    tree.set_attributes("two", 0o644, 0, 0, 1)
+    inodes = {path: tree.look(path).inode for path in ("big", "same", "one")}  # type: ignore[union-attr]
+    new = files | {"/end": big[:-1] + b"b"}
+    order = world.install(p("2", new, hard_links=links, modes={"/mode": 0o600}))
+    used = tree.restarted()
+    Manager(used).apply(order)
+    staged = sum(len(node.content) for node in used.now.nodes.values()) - sum(
+        len(node.content) for node in tree.now.nodes.values()
+    )
+    assert 700_000 < staged < 1_000_000  # the one that differs at its end; not the other
+    assert apply(tree, order) == DONE
+    assert tree.open("end").read() == big[:-1] + b"b"
+    assert tree.look("mode").mode == 0o600  # type: ignore[union-attr]
+    assert [tree.look(path).inode == inodes[path] for path in ("big", "same")] == [True, True]  # type: ignore[union-attr]
+    assert tree.look("one").inode == tree.look("two").inode != inodes["one"]  # type: ignore[union-attr]
+    assert tree.open("two").read() == b"1"
 
 
-@pytest.mark.parametrize("call", ["q.prerm remove", "p.preinst upgrade 1 2"])
-def test_a_script_that_fails_before_the_change_stops_it(call: str) -> None:
-    tree, world = before_the_update()
+def test_a_file_that_changes_while_it_is_prepared_stops_it() -> None:
+    """Only one that is needed under another name is read a second time."""
+    tree, world = system(), World()
+    files = {"/one": "1", "/x": "x"}
+    apply(tree, world.install(p("1", files, hard_links={"/two": "/one"})))
+    tree.unlink("two")
     old = snapshot(tree)
-    scripts, ledger = Scripts(call), Ledger(tree)
-    with pytest.raises(ScriptError, match=call):
-        Manager(tree, run=scripts, ledger=ledger).apply(world.install(NEW, remove=["q"]))
-    assert snapshot(tree) == old
-    assert is_clean(tree)
-    assert ledger.told == []
-    assert "q.postinst abort-remove" in scripts.calls
+    order = world.install(p("2", files, hard_links={"/two": "/one"}))
+    bring = order.bring
 
+    class Meddling:
+        def __init__(self, source: Source) -> None:
+            self.source = source
 
-@pytest.mark.parametrize("call", ["p.postinst configure 1", "q.postrm remove"])
-def test_a_script_that_fails_after_the_change_takes_it_back(call: str) -> None:
-    tree, world = before_the_update()
-    old = snapshot(tree)
-    scripts, ledger = Scripts(call), Ledger(tree)
-    with pytest.raises(ScriptError, match=call):
-        Manager(tree, run=scripts, ledger=ledger).apply(world.install(NEW, remove=["q"]))
-    assert snapshot(tree) == old
-    assert is_clean(tree)
-    assert ledger.told == [("staged", "forward"), ("applied", TRYING), ("taken back", None)]
-    assert scripts.calls[-2:] == ["p.postinst abort-upgrade 2", "q.postinst abort-remove"]
+        def control(self) -> tuple[bytes, dict[str, bytes]]:
+            return self.source.control()
 
+        def unpack(self, sink: Sink) -> Content:
+            content = self.source.unpack(sink)
+            tree.unlink("one")
+            tree.write("one", [b"2"])
+            tree.set_attributes("one", 0o644, 0, 0, 1_700_000_000)
+            return content
 
-@pytest.mark.parametrize("well", [True, False])
-def test_recovery_changes_the_files_and_the_system_runs_the_scripts(well: bool) -> None:
-    tree, world = before_the_update()
-    old = snapshot(tree)
-    scripts = Scripts()
-    assert Manager(tree, run=scripts).apply(world.install(NEW, remove=["q"]), live=False) == WAITS_FOR_RESTART
-    assert snapshot(tree) == old
-    assert not any("postinst" in call for call in scripts.calls)
-
-    tree = tree.restarted()
-    assert Engine(tree).resume().now == TRYING  # recovery, before the system runs
-    manager = Manager(tree, run=scripts)
-    assert manager.resume().now == TRYING
-    assert scripts.calls[-1] == "p.postinst configure 1"
-    tree.sync()
-    tree = tree.restarted()
-    if well:
-        Engine(tree).done()  # mark-good
-        assert Manager(tree, run=Scripts("p.postinst abort-upgrade 2")).resume().found is None
-        assert tree.open("usr/p").read() == b"2"
-    else:
-        Engine(tree).back()  # recovery, once attempts ran out
-        scripts = Scripts()
-        Manager(tree, run=scripts).resume()
-        assert scripts.calls[-1] == "q.postinst abort-remove"
-        assert snapshot(tree) == old
-    assert is_clean(tree)
-
-
-@pytest.mark.fault("S10")
-@pytest.mark.parametrize("share", [0.05, 0.4, 0.8, 0.95])
-def test_a_full_disk_is_no_change(share: float) -> None:
-    tree, world = before_the_update()
-    old = snapshot(tree)
-    probe = tree.restarted()
-    probe.blocks_max = probe.inodes_max = 1 << 40
-    blocks = probe.free()[0]
-    before_bytes = blocks
-    order = world.install(p("2", {f"/usr/p{number}": "x" * 5000 for number in range(60)}))
-    Manager(probe).apply(order)
-    used = (before_bytes - probe.free()[0]) // 4096
-    tree.blocks_max = (1 << 40) - (blocks // 4096) + int(used * share)
-    tree.inodes_max = 1 << 40
-    with pytest.raises(RefusedError, match="no room"):
-        Manager(tree).apply(order)
-    tree.blocks_max = tree.inodes_max = 1 << 60
-    assert snapshot(tree) == old
-    assert is_clean(tree)
-
-
-def test_what_a_package_says_of_its_size_is_looked_at_first() -> None:
-    tree, world = before_the_update()
-    tree.blocks_max, tree.inodes_max = 2000, 1000
-    big = p("2", {"/usr/p": "2"}, control="Installed-Size: 9000000\n")
-    operations = tree.operations
-    with pytest.raises(RefusedError, match="need about 8789 MiB"):
-        Manager(tree).apply(world.install(big))
-    assert tree.operations - operations < 5
-
-
-Refusal = tuple[Callable[[World], Order], type[PackageError], str]
-REFUSALS: dict[str, Refusal] = {
-    "a file of another package": (
-        lambda world: world.install(p("2", {"/usr/q": "mine"})), RefusedError, "/usr/q of p:all is also in q:all 1"),
-    "a file in two packages that come": (
-        lambda world: world.install(p("2", {"/x": "1"}), q("2", {"/x": "2"})), RefusedError,
-        "/x is in p:all and in q:all"),
-    "a folder with files of nobody": (
-        lambda world: world.install(p("2", {"/usr/local": "x"})), RefusedError, "/usr/local: a folder is there"),
-    "a script that nobody can run": (
-        lambda world: world.install(p("2", {"/x": "1"}, controls={"postinst": "#!/bin/nothing\n"})), UnsupportedError,
-        "there is no /bin/nothing to run it"),
-    "a script that calls us": (
-        lambda world: world.install(p("2", {"/x": "1"}, controls={"postinst": "#!/bin/sh\ndpkg -i y.deb\n"})),
-        UnsupportedError, "dpkg -i"),
-    "an unknown control file": (
-        lambda world: world.install(p("2", {"/x": "1"}, controls={"more": "x"})), UnsupportedError, "'more'"),
-    "an old transaction": (
-        lambda world: Order(world.install(NEW).wish, lambda keys: {}, 0, bytes(32)), TransactionError, "is not newer"),
-    "nobody brings it": (
-        lambda world: Order(world.install(NEW).wish, lambda keys: {}, 9, bytes(32)), RefusedError,
-        "p:all 2 is wanted and nobody brings it"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REFUSALS)
-def test_a_refusal_is_before_any_change(name: str) -> None:
-    make, kind, message = REFUSALS[name]
-    tree, world = before_the_update()
-    tree.make_directory("usr/local")
-    tree.write("usr/local/mine", [b"m"])
-    old = snapshot(tree)
-    scripts = Scripts()
-    with pytest.raises(kind) as refused:
-        Manager(tree, run=scripts).apply(make(world))
-    assert message in str(refused.value)
-    assert refused.value.advice
-    assert snapshot(tree) == old
-    assert is_clean(tree)
-    assert scripts.calls == []
-
-
-@pytest.mark.fault("S7")
-@pytest.mark.fault("S9")
-def test_a_disk_that_refuses_leaves_a_whole_set() -> None:
-    start, world = before_the_update()
-    order = world.install(NEW, remove=["q"])
-    old = snapshot(start)
-    probe = start.restarted()
-    apply(probe, order)
-    new = snapshot(probe)
-    for number in range(0, probe.operations, 3):
-        tree = start.restarted()
-        tree.errors[number] = errno.EIO
-        try:
-            apply(tree, order)
-        except (PackageError, OSError):
-            Manager(tree).resume(settle=True)
-        assert snapshot(tree) in (old, new), number
-        assert is_clean(tree)
-        assert tree.look(SCRIPTS) is None
-    for number in range(1, probe.looks, 7):
-        tree = start.restarted()
-        tree.read_errors[number] = errno.EIO
-        try:
-            apply(tree, order)
-        except (PackageError, OSError):
-            Manager(tree).resume(settle=True)
-        assert snapshot(tree) in (old, new), number
-
-
-@pytest.mark.fault("S1")
-@pytest.mark.fault("S2")
-@pytest.mark.fault("S3")
-@pytest.mark.requirement("M7")
-@pytest.mark.parametrize("cuts_max", [30, pytest.param(10_000, marks=pytest.mark.long)])
-def test_a_cut_among_scripts_leaves_a_whole_set(cuts_max: int) -> None:
-    """What scripts began is finished or taken back, whatever of their own notes was lost; once more in between, too."""
-    start, world = before_the_update()
-    order = world.install(NEW, remove=["q"])
-    old = snapshot(start)
-    run = start.restarted()
-    run.watch = []
-    assert Manager(run, run=Scripts()).apply(order, settle=True) == DONE
-    new, moments = snapshot(run), run.watch
-    chance = random.Random("scripts")
-    for number in sorted(chance.sample(range(len(moments)), min(cuts_max, len(moments)))):
-        moment = moments[number]
-        for left in survivors(moment.pending, 3, 3):
-            tree = after_cut(moment.base, left)
-            tree.cut_at = chance.randrange(60)
-            with suppress(PowerCut):
-                Manager(tree, run=Scripts()).resume(settle=True)
-            tree = tree.restarted(next(iter(survivors(tree.pending, 1, 1))))
-            scripts = Scripts()
-            Manager(tree, run=scripts).resume(settle=True)
-            found = snapshot(tree)
-            assert found in (old, new), f"cut after {moment.kind} {number}: {_differences(found, old, new)}"
-            assert is_clean(tree)
-            # Never both: what is taken back is not configured.
-            assert not {"p.postinst configure 1", "p.postinst abort-upgrade 2"} <= set(scripts.calls)
-            assert Manager(tree, run=Scripts()).apply(order, settle=True) in (DONE, NOTHING_TO_DO)
-            assert snapshot(tree) == new
+    order.bring = lambda keys: {key: Meddling(source) for key, source in bring(keys).items()}
+    with pytest.raises(RefusedError, match="/one changed while the transaction was prepared"):
+        apply(tree, order)
+    assert snapshot(tree).keys() == old.keys()
+    order.bring = bring
+    assert apply(tree, order) == DONE
+    assert tree.open("two").read() == b"1"

@@ -27,8 +27,7 @@ from tests.simulator.devices import BOOTS_MAX, Kind, RestingError, Version, Viol
 from tests.simulator.disk import Fault, PowerCut
 from tests.simulator.filesystem import FileSystem
 from tests.simulator.package_devices import PackageDevice, Wish
-from tests.simulator.package_world import Scripts, Snapshot, is_clean, snapshot
-from tests.simulator.test_package_flow import NEW, before_the_update
+from tests.simulator.package_world import NEW, Scripts, Snapshot, before_the_update, is_clean, snapshot
 
 FAILS = "p.postinst configure 1"
 SERIAL = 2

@@ -1,0 +1,76 @@
+"""Room on an overlay: what a transaction replaces is copied up to be kept, and that is looked at before."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from packagemanager.errors import RefusedError
+from packagemanager.root import Root
+from packagemanager.transact import DONE
+from tests.programs.loop_disk import is_possible, mounted_overlay, private_mounts
+from tests.programs.package_constructs import p
+from tests.simulator.package_world import World, apply
+
+pytestmark = pytest.mark.skipif(not is_possible(), reason="needs root and an overlay")
+
+OLD_BYTES = 6 << 20
+UPPER_MIB = 4
+
+
+@contextmanager
+def tmpfs(folder: Path, mebibytes: int) -> Iterator[Path]:
+    folder.mkdir()
+    options = f"size={mebibytes}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, timeout=10)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True, timeout=10)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path, private_mounts():
+        yield Path(path)
+
+
+def lay_down(root: Path) -> None:
+    for name in ("info", "updates", "triggers"):
+        (root / "var/lib/dpkg" / name).mkdir(parents=True)
+    (root / "var/lib/dpkg/status").touch()
+    (root / "var/lib/dpkg/info/format").write_text("1\n")
+
+
+@pytest.mark.fault("S10")
+def test_what_is_replaced_has_to_fit_beside_the_new(folder: Path) -> None:
+    world = World()
+    lower = folder / "lower"
+    lay_down(lower)
+    with closing(Root(str(lower))) as root:
+        assert apply(root, world.install(p("1", {"/big": bytes(OLD_BYTES), "/small": "s"}))) == DONE
+    with tmpfs(folder / "changes", UPPER_MIB) as changes:
+        merged = mounted_overlay(folder / "root", lower, changes / "up", changes / "work", "index=off")
+        with merged as point, closing(Root(str(point))) as root:
+            with pytest.raises(
+                RefusedError, match=r"is kept as a copy here, as the root is an overlay: that needs 61\d\d"
+            ):
+                apply(root, world.install(p("2", {"/big": "little", "/small": "s"})))
+            assert (point / "big").stat().st_size == OLD_BYTES
+            assert not (changes / "up/big").exists()
+            assert not (point / "var/lib/unbrick/packages/transaction").exists()
+            # What is not touched costs nothing.
+            assert apply(root, world.install(p("3", {"/big": bytes(OLD_BYTES), "/small": "t"}))) == DONE
+            assert not (changes / "up/big").exists()
+            assert (point / "small").read_text() == "t"
+    # On one file system the second name of a file costs nothing.
+    with tmpfs(folder / "plain", UPPER_MIB) as plain, closing(Root(str(plain))) as root:
+        lay_down(plain)
+        first = World()
+        assert apply(root, first.install(p("1", {"/big": bytes(3 << 20)}))) == DONE
+        assert apply(root, first.install(p("2", {"/big": "little"}))) == DONE
