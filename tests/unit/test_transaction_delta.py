@@ -155,6 +155,15 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(master: Master, path: s
             unpacked(source)
 
 
+def test_a_moved_file_that_becomes_shorter_is_noticed(master: Master) -> None:
+    old = master.add("sample", "1", {"usr/lib/a": noise(9000)})
+    transaction, root = updated(master, old, master.add("sample", "2", {"usr/lib/moved/a": noise(9000)}))
+    source = transaction.sources(state(old), root)["sample:amd64"]
+    (root.folder / "usr/lib/a").write_bytes(noise(9000)[:100])
+    with pytest.raises(TransactionError, match="does not come out as it should"):
+        unpacked(source)
+
+
 def test_what_several_packages_ship_travels_once(master: Master) -> None:
     """As the changelog of their source: other compressed bytes in every version."""
     names = ("one", "two", "three")
