@@ -151,7 +151,7 @@ class _Stream:
         pieces = bytearray()
         for number, start, size in frame.pieces:
             _add_piece(pieces, self._tree, self._base.old_files[number].path, start, size)
-        if frame.size == 0:
+        if frame.size == 0 and len(pieces) == length:
             return bytes(pieces)
         try:
             return zstd_decompress(self._content.read(frame.offset, frame.size), length, pieces)

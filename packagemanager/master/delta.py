@@ -34,6 +34,10 @@ LEVEL = 19
 RECIPE_LEVEL = 19
 WINDOW_LOG_MIN, WINDOW_LOG_MAX = 10, 27
 AROUND_BYTES = 1 << 20  # in front of and behind the place where the counterpart of a cut file's piece should be
+# What is compressed gains nothing from its neighbours; on its own it travels once, however many packages ship it, as
+# all packages of one source do with their changelog.
+PACKED = (".gz", ".xz", ".zst", ".bz2", ".png", ".jpg")
+ALONE_BYTES_MIN = 4096
 STATIC_IDS_MAX = 100  # Debian policy 9.2.2: those below are the same on every system
 
 # Takes a stored frame and says where it lies; the same bytes lie there once.
@@ -97,13 +101,14 @@ def _is_everywhere(new: Unpacked, olds: Sequence[Unpacked], path: str) -> bool:
 
 
 def _groups(new: Unpacked, as_before: frozenset[str]) -> Iterator[list[Slice]]:
-    """The files that travel, in order; small ones together, large ones cut."""
+    """The files that travel, in order; small ones together, compressed ones alone, large ones cut."""
     group: list[Slice] = []
     room = GROUP_BYTES_MAX
     for entry in new.files.values():
         if entry.path in as_before or entry.size == 0:
             continue
-        if group and entry.size > room:
+        alone = entry.size >= ALONE_BYTES_MIN and entry.path.endswith(PACKED)
+        if group and (alone or entry.size > room):
             yield group
             group, room = [], GROUP_BYTES_MAX
         for start in range(0, entry.size, GROUP_BYTES_MAX):
@@ -113,6 +118,7 @@ def _groups(new: Unpacked, as_before: frozenset[str]) -> Iterator[list[Slice]]:
                 group, room = [], GROUP_BYTES_MAX
             group.append(Slice(entry, start, length))
             room -= length
+        room = 0 if alone else room
     if group:
         yield group
 

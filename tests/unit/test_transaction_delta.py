@@ -155,6 +155,31 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(master: Master, path: s
             unpacked(source)
 
 
+def test_a_moved_file_that_becomes_shorter_is_noticed(master: Master) -> None:
+    old = master.add("sample", "1", {"usr/lib/a": noise(9000)})
+    transaction, root = updated(master, old, master.add("sample", "2", {"usr/lib/moved/a": noise(9000)}))
+    source = transaction.sources(state(old), root)["sample:amd64"]
+    (root.folder / "usr/lib/a").write_bytes(noise(9000)[:100])
+    with pytest.raises(TransactionError, match="does not come out as it should"):
+        unpacked(source)
+
+
+def test_what_several_packages_ship_travels_once(master: Master) -> None:
+    """As the changelog of their source: other compressed bytes in every version."""
+    names = ("one", "two", "three")
+    olds = [
+        master.add(name, "1", {f"usr/lib/{name}": noise(9000), "usr/doc/log.gz": noise(20_000, 5)}) for name in names
+    ]
+    files = {"usr/doc/log.gz": noise(21_000, 6)}
+    news = [master.add(name, "2", {f"usr/lib/{name}": changed(noise(9000)), **files}) for name in names]
+    transaction = opened(master.transaction(news, [state(*olds)]))
+    assert master.written.deltas == ["one 2", "two 2", "three 2"] and master.written.bytes < 21_000 + 3 * 4096
+    sources = transaction.sources(state(*olds), installed_root(master.folder / "root", *olds))
+    for name in names:
+        expected = {f"usr/lib/{name}": changed(noise(9000)), **files}
+        assert unpacked(sources[f"{name}:amd64"])[1] == expected
+
+
 def test_the_same_packages_give_the_same_bytes(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = (
         master.add("sample", "1", OLD),
