@@ -10,11 +10,12 @@ from packagemanager import files
 from packagemanager.arriving import Arriving
 from packagemanager.claims import Claims
 from packagemanager.database import Database, damaged
+from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
 from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, NO_DIGEST, Entry
 from packagemanager.errors import RefusedError
 from packagemanager.ground import Ground, md5
-from packagemanager.leaving import Leaving
+from packagemanager.leaving import Leaving, above
 from packagemanager.phases import TRYING
 from packagemanager.staging import Staging
 from packagemanager.wanted import NOTHING, Wanted
@@ -54,7 +55,7 @@ def adopt(tree: Tree, report: Report = lambda stage, done, total: None) -> Adopt
         DatabaseError: dpkg's database does not read.
     """
     engine = Engine(tree)
-    lock = engine.lock()
+    lock = DpkgLock(tree, engine.lock())
     try:
         resumed = engine.resume()
         if resumed.now == TRYING and resumed.facts.get(KIND) == ADOPTION:
@@ -108,13 +109,15 @@ def _check_complete(database: Database) -> None:
 def entries_of(package: Package, database: Database, ground: Ground, differences: list[tuple[str, str]]) -> list[Entry]:
     """What a package has on the disk, as far as that is what it shipped. ``differences`` gets what is not."""
     known = _md5s(package, database)
+    folders = above(database.list(package))
     entries: list[Entry] = []
     first: dict[tuple[int, int], str] = {}
     for path in database.list(package):
         if not path:
             continue
         place = ground.place(path, package.name)
-        found = ground.look(place)
+        # A link where the package has a folder is not the package's.
+        found = ground.look(ground.follow(place) if path in folders else place)
         if found is None or found.kind == "other":
             differences.append((place, MISSING if found is None else STRANGE))
             continue

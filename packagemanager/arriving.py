@@ -42,10 +42,11 @@ class Arriving:
     """``clearing`` are folders that make place for files, ``folders`` those that are made, ``puts`` all else.
 
     ``conffiles`` are what `status` will say of those of each package, by key. ``used`` are the numbers that were staged
-    and have a place; the others can be dropped. ``problems`` make the plan impossible.
+    and have a place; the others can be dropped. ``problems`` make the plan impossible. ``rough``: do not read files to
+    find out which are there already.
     """
 
-    def __init__(self, claims: Claims, leaving: Leaving, ground: Ground, stage: Stage) -> None:
+    def __init__(self, claims: Claims, leaving: Leaving, ground: Ground, stage: Stage, *, rough: bool = False) -> None:
         self.clearing: list[Step] = []
         self.folders: list[Step] = []
         self.puts: list[Step] = []
@@ -59,6 +60,7 @@ class Arriving:
         self._leaving = leaving
         self._ground = ground
         self._stage = stage
+        self._rough = rough
         self._made: set[str] = set()
         self._hard_links = _hard_links(claims)
 
@@ -135,7 +137,7 @@ class Arriving:
 
     def _file(self, claim: Claim) -> None:
         others = self._hard_links.get((claim.key, claim.entry.path), [])
-        if _is_there(claim, self._ground) and _are_one(claim, others, self._ground):
+        if not self._rough and _is_there(claim, self._ground) and _are_one(claim, others, self._ground):
             self.unchanged += 1 + len(others)
             return
         number = claim.incoming.staged[claim.entry.path]

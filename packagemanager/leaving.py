@@ -7,12 +7,12 @@ the package comes without it; dpkg calls the latter obsolete. A folder goes when
 from __future__ import annotations
 
 from packagemanager import conffiles
-from packagemanager.entry import DIRECTORY
+from packagemanager.entry import DIRECTORY, LINK
 from packagemanager.status import Conffile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from packagemanager.changes import Changes
     from packagemanager.claims import Claims
@@ -38,17 +38,19 @@ class Leaving:
         self.notes: list[str] = []
         self._claims = claims
         self._ground = ground
-        self._filled = _above(list(claims.by_place))
+        self._filled = above(claims.by_place)
         self._known: dict[str, bool] = {}
 
     def is_used(self, place: str) -> bool:
         """Whether a package of the wanted set has it."""
         return place in self._claims.by_place or place in self._claims.kept
 
-    def add(self, place: str, why: str) -> None:
+    def add(self, place: str, why: str, *, is_above: bool = False) -> None:
+        """``is_above``: the package has something below it. A link in the place of such a folder is not its own."""
         found = self._ground.look(place)
-        if found is not None and place and not self.is_used(place):
-            (self.folders if found.kind == DIRECTORY else self.files)[place] = why
+        if found is None or not place or self.is_used(place) or (is_above and found.kind == LINK):
+            return
+        (self.folders if found.kind == DIRECTORY else self.files)[place] = why
 
     def goes(self, folder: str) -> bool:
         """Whether a folder is empty once everything went that goes, and nothing comes into it.
@@ -62,14 +64,14 @@ class Leaving:
         return self._known[folder]
 
 
-def _above(places: list[str]) -> set[str]:
+def above(places: Iterable[str]) -> set[str]:
     """Every folder that one of ``places`` is in."""
     found: set[str] = set()
     for place in places:
-        above = place.rpartition("/")[0]
-        while above and above not in found:
-            found.add(above)
-            above = above.rpartition("/")[0]
+        folder = place.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
     return found
 
 
@@ -99,13 +101,14 @@ def is_forgotten(package: Package, purge: bool, database: Database) -> bool:
 
 def _remove(package: Package, purge: bool, leaving: Leaving, database: Database, ground: Ground) -> None:
     guarded = {conffile.path for conffile in package.conffiles}
-    above = set() if purge else _above(list(guarded))
+    kept = set() if purge else above(guarded)
+    folders = above(database.list(package))
     for path in database.list(package):
         place = ground.place(path, package.name)
-        if path in above:
+        if path in kept:
             continue
         if path not in guarded:
-            leaving.add(place, f"{package.key} is removed")
+            leaving.add(place, f"{package.key} is removed", is_above=path in folders)
         elif purge:
             leaving.add(place, f"{package.key} is purged")
             folder, _, name = place.rpartition("/")
@@ -117,13 +120,15 @@ def _replace(old: Package, new: Incoming, leaving: Leaving, database: Database, 
     """``old`` may be one that was removed and left its configuration."""
     recorded = {conffile.path: conffile for conffile in old.conffiles}
     goes_now = {path for path, goes in new.conffiles if goes}
+    folders = above(database.list(old))
     obsolete: list[Conffile] = []
     for path in reversed(database.list(old)):
         place = ground.place(path, old.name)
         if path in goes_now or leaving.is_used(place):
             continue
         if path not in recorded:
-            leaving.add(place, f"{new.change.key} {new.change.new_version} does not have it")
+            why = f"{new.change.key} {new.change.new_version} does not have it"
+            leaving.add(place, why, is_above=path in folders)
         elif ground.look(place) is not None:
             obsolete.append(Conffile(path, recorded[path].md5, ("obsolete",)))
     for path in goes_now:
@@ -145,7 +150,7 @@ def _remove_on_upgrade(place: str, recorded: Conffile | None, leaving: Leaving, 
 def _still_listed(package: Package, leaving: Leaving, database: Database, ground: Ground) -> list[str]:
     """What dpkg goes on to list of a removed package: its conffiles, what is above them, and folders that stay."""
     guarded = {conffile.path for conffile in package.conffiles}
-    needed = _above(list(guarded))
+    needed = above(guarded)
     listed: list[str] = []
     for path in reversed(database.list(package)):
         place = ground.place(path, package.name)
@@ -153,7 +158,7 @@ def _still_listed(package: Package, leaving: Leaving, database: Database, ground
             listed.append(path)
         elif not leaving.is_used(place) and (not path or (place in leaving.folders and not leaving.goes(place))):
             listed.append(path)
-            needed |= _above([path])
+            needed |= above([path])
             if path:
                 leaving.notes.append(f"/{place} of {package.key} is not empty and stays")
     return listed[::-1]

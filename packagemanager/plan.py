@@ -51,10 +51,17 @@ class Plan:
 
 
 def make(
-    changes: Changes, incoming: Sequence[Incoming], wanted: Wanted, database: Database, ground: Ground, stage: Stage
+    changes: Changes,
+    incoming: Sequence[Incoming],
+    wanted: Wanted,
+    database: Database,
+    ground: Ground,
+    stage: Stage,
+    *,
+    rough: bool = False,
 ) -> Plan:
     """``incoming`` are the packages of ``changes.unpacked``, in that order. What has no place is dropped
-    from ``stage``.
+    from ``stage``. ``rough``: to see whether it can be done; which files are there already is not looked at.
 
     Raises:
         RefusedError: it cannot be done here; every reason is named, up to a bound.
@@ -62,7 +69,7 @@ def make(
     """
     claims = settle(changes, incoming, database, ground)
     leaving = leave(changes, incoming, claims, database, ground)
-    arriving = Arriving(claims, leaving, ground, stage)
+    arriving = Arriving(claims, leaving, ground, stage, rough=rough)
     _arrive(incoming, claims, leaving, arriving, database)
     _move(leaving, arriving, ground, stage)
     refuse(arriving.problems)

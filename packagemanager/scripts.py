@@ -126,7 +126,8 @@ class Scripts:
         return complaints
 
     def forget(self) -> None:
-        """Remove the folder: nothing is under way any more."""
+        """Remove the folder: nothing is under way any more. First what a cut left where scripts are run from."""
+        _remove(self._tree, UNPACKED)
         _remove(self._tree, FOLDER)
 
     def call(self, call: Call) -> None:

@@ -12,6 +12,7 @@ from packagemanager import supported
 from packagemanager.changes import decide, lacking, needs_restart
 from packagemanager.control import paragraph
 from packagemanager.database import Database, read_text
+from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
 from packagemanager.errors import DatabaseError, PackageError, RefusedError, TransactionError
 from packagemanager.ground import Ground
@@ -21,6 +22,7 @@ from packagemanager.order import Order
 from packagemanager.phases import BACK, DAMAGED, FORWARD, TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.scripts import Scripts
+from packagemanager.space import MAKE_ROOM, check_room
 from packagemanager.staging import Staging
 from packagemanager.turns import Turns, runs
 from packagemanager.wanted import NOTHING, Wanted, decode
@@ -58,8 +60,7 @@ if TYPE_CHECKING:
 
 NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL, DONE = "nothing", "waits-for-restart", "on-trial", "done"
 UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
-FINISHED_MARK = f"{SCRIPTS_FOLDER}/finished"
-KIBIBYTE = 1024
+FINISHED = "finished"  # a mark: after a restart, what scripts did may be lost, and they run again
 KIND = "apply"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LINES_IN_FACTS_MAX = 200
@@ -94,10 +95,12 @@ class Manager:
         alive: Callable[[], None] = lambda: None,
     ) -> None:
         self.tree = tree
-        self.engine = Engine(tree, alive)
+        self.engine = Engine(tree, self._step)
         self.ledger = ledger
         self._run = run
+        self._alive = alive
         self._report = report
+        self._stage_name, self._done, self._total = "", 0, 0
 
     # Looking.
 
@@ -108,7 +111,8 @@ class Manager:
 
     def plan(self, order: Order) -> Proposal:
         """What :meth:`apply` would do. Nothing is changed; everything is read."""
-        changes, sources, database = self._decide(order)
+        database = Database(self.tree)
+        changes, sources = self._decide(order, database)
         ground = Ground(self.tree, database)
         stage = Counting()
         incoming = self._unpack(changes, sources, stage, database, ground)
@@ -128,13 +132,14 @@ class Manager:
 
         Returns: `NOTHING_TO_DO`, `WAITS_FOR_RESTART`, `ON_TRIAL` or `DONE`.
         """
-        lock = self.engine.lock()
+        lock = DpkgLock(self.tree, self.engine.lock())
         try:
             self._clear_the_way()
             self._check_serial(order)
-            if self._is_done(order):
+            database = Database(self.tree)
+            if self._is_done(order, database):
                 return NOTHING_TO_DO
-            changes = self._prepare(order)
+            changes = self._prepare(order, database)
             self._begin(order)
             if live is False or (live is None and needs_restart(changes)):
                 return WAITS_FOR_RESTART
@@ -146,7 +151,7 @@ class Manager:
 
     def resume(self, *, settle: bool = False) -> Resumed:
         """Finish or undo what a cut left. What waits for its scripts gets them."""
-        lock = self.engine.lock()
+        lock = DpkgLock(self.tree, self.engine.lock())
         try:
             resumed = self._resume()
             if resumed.now == TRYING:
@@ -159,7 +164,7 @@ class Manager:
 
     def settle(self) -> str:
         """The system runs well: what was replaced is not kept any longer."""
-        lock = self.engine.lock()
+        lock = DpkgLock(self.tree, self.engine.lock())
         try:
             return self._settle() if self.engine.phase() == TRYING else NOTHING_TO_DO
         finally:
@@ -167,7 +172,7 @@ class Manager:
 
     def undo(self) -> tuple[tuple[str, str], ...]:
         """Bring the old set back. Returns: paths that could not be brought back, with reasons."""
-        lock = self.engine.lock()
+        lock = DpkgLock(self.tree, self.engine.lock())
         try:
             return self._take_back()
         finally:
@@ -175,13 +180,12 @@ class Manager:
 
     # Deciding.
 
-    def _decide(self, order: Order) -> tuple[Changes, Mapping[str, Source], Database]:
-        database = Database(self.tree)
+    def _decide(self, order: Order, database: Database) -> tuple[Changes, Mapping[str, Source]]:
         needed = lacking(database.packages, order.wish)
         sources = order.bring(needed) if needed else {}
         offered = {key: paragraph(sources[key].control()[0]) for key in needed if key in sources}
         changes = decide(database.packages, order.wish, offered, database.architectures())
-        return changes, sources, database
+        return changes, sources
 
     def _check_serial(self, order: Order) -> None:
         """The one that was taken last may come again: the device goes back to it from what became of it since."""
@@ -193,8 +197,7 @@ class Manager:
             "To go back to older packages, ask the master for a new transaction that wants them.",
         )
 
-    def _is_done(self, order: Order) -> bool:
-        database = Database(self.tree)
+    def _is_done(self, order: Order, database: Database) -> bool:
         is_there = not lacking(database.packages, order.wish)
         surplus = [package.key for package in database.present() if package.key not in order.wish.wanted]
         return is_there and not surplus and not database.updates and self.wanted().encode() == order.wanted.encode()
@@ -252,18 +255,18 @@ class Manager:
 
     def _end_scripts(self) -> None:
         """No transaction is under way: scripts that began for one that is not there are told so."""
-        if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None:
+        if self._run is None:
             return
         scripts = Scripts(self.tree, self._run)
         begun_for = read_text(self.tree, UNDER_WAY_MARK) or b""
-        if begun_for != self.wanted().transaction:
-            scripts.back()
+        if self.tree.look(SCRIPTS_FOLDER) is not None and begun_for != self.wanted().transaction:
+            _tell_back(scripts)
         scripts.forget()
 
-    def _prepare(self, order: Order) -> Changes:
+    def _prepare(self, order: Order, database: Database) -> Changes:
         """Steps 1 to 4: everything that is new is durable beside the old."""
-        changes, sources, database = self._decide(order)
-        _check_room(self.tree, changes)
+        changes, sources = self._decide(order, database)
+        check_room(self.tree, changes)
         staging = Staging(self.tree)
         try:
             plan = self._stage(order, changes, sources, database, staging)
@@ -271,7 +274,7 @@ class Manager:
             staging.abandon()
             self._end_scripts()
             if error.errno in NO_ROOM:
-                raise RefusedError("there is no room for this transaction; nothing changed", _MAKE_ROOM) from error
+                raise RefusedError("there is no room for this transaction; nothing changed", MAKE_ROOM) from error
             raise
         except BaseException:
             staging.abandon()
@@ -283,6 +286,7 @@ class Manager:
             "changes": "\n".join(changes.lines()[:LINES_IN_FACTS_MAX]),
             "kind": KIND,
         }
+        self._count("prepare", len(plan.steps))
         try:
             self.engine.prepare(plan.operations, facts)
         except PackageError:
@@ -301,14 +305,16 @@ class Manager:
         ground = Ground(self.tree, database)
         incoming = self._unpack(changes, sources, staging, database, ground)
         if self._run is not None:
-            plan = planner.make(changes, incoming, order.wanted, database, ground, Counting())
+            plan = planner.make(changes, incoming, order.wanted, database, ground, Counting(), rough=True)
             turns = self._check_scripts(changes, incoming, plan, database, ground)
             assert turns is not None
             if self._run_before(order, turns, plan):
                 database = Database(self.tree)
                 ground = Ground(self.tree, database)
         self._report("plan", 0, 1)
-        return planner.make(changes, incoming, order.wanted, database, ground, staging)
+        plan = planner.make(changes, incoming, order.wanted, database, ground, staging)
+        self._report("plan", 1, 1)
+        return plan
 
     def _run_before(self, order: Order, turns: Turns, plan: Plan) -> bool:
         """prerm and preinst; whether any ran, so that everything has to be looked at again."""
@@ -321,7 +327,19 @@ class Manager:
         self.tree.write(UNDER_WAY_MARK, (order.transaction,))
         self._report("scripts before", 0, 1)
         scripts.before()
+        self._report("scripts before", 1, 1)
         return bool(calls.before)
+
+    def _count(self, stage: str, total: int) -> None:
+        """From here on the engine works through so many operations."""
+        self._stage_name, self._done, self._total = stage, 0, total
+        self._report(stage, 0, total)
+
+    def _step(self) -> None:
+        self._alive()
+        if self._done < self._total:
+            self._done += 1
+            self._report(self._stage_name, self._done, self._total)
 
     def _begin(self, order: Order) -> None:
         self.engine.begin()
@@ -335,7 +353,7 @@ class Manager:
             raise
 
     def _go_forward(self) -> None:
-        self._report("files", 0, 1)
+        self._count("files", len(self.engine.operations()))
         try:
             self.engine.forward()
         except PackageError:
@@ -346,16 +364,19 @@ class Manager:
 
     def _configure(self, give_up: Callable[[], object]) -> None:
         """postrm, postinst and triggers."""
-        if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None or self.tree.look(FINISHED_MARK) is not None:
+        if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None:
+            return
+        scripts = Scripts(self.tree, self._run)
+        if scripts.marked(FINISHED) is not None:
             return
         self._report("scripts after", 0, 1)
-        scripts = Scripts(self.tree, self._run)
         try:
             scripts.after()
         except PackageError:
             give_up()
             raise
-        self.tree.replace(FINISHED_MARK, b"")
+        scripts.mark(FINISHED)
+        self._report("scripts after", 1, 1)
 
     def _leave_to_recovery(self) -> None:
         """The files changed before the system ran, and so they do again. Without recovery it is done here."""
@@ -377,19 +398,11 @@ class Manager:
         return DONE
 
 
-_MAKE_ROOM = "Free some space, or ask the master for a smaller transaction."
-
-
-def _check_room(tree: Tree, changes: Changes) -> None:
-    """By what packages say of their size. Raises ``RefusedError``."""
-    sizes = [change.new.get("Installed-Size", "0") for change in changes.unpacked if change.new]
-    needed = sum(int(size) for size in sizes if size.isascii() and size.isdigit()) * KIBIBYTE
-    free, _inodes = tree.free()
-    if needed > free:
-        raise RefusedError(
-            f"the packages need about {needed >> 20} MiB beside what is there, and {free >> 20} MiB are free",
-            _MAKE_ROOM,
-        )
+def _tell_back(scripts: Scripts) -> None:
+    try:
+        scripts.back()
+    except DatabaseError:
+        return  # a cut before the intent took the notes: nobody knows what ran, and the files are the old set
 
 
 __all__ = ["DONE", "NOTHING_TO_DO", "ON_TRIAL", "WAITS_FOR_RESTART", "Manager", "Order", "Proposal"]

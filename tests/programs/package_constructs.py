@@ -96,7 +96,8 @@ CONSTRUCTS: dict[str, list[Step]] = {
         p("1", {"/f": "p", "/k": "k"}), divert, q("1", {"/f": "q"}), p("2", {"/f": "p2", "/k": "k"}), "p"],
     "what the owner set of modes": [overrides, p("1", {"/f": "p", "/d": None}), p("2", {"/f": "p2", "/d": None})],
     "a held package": [p("1", {"/f": "p"}), held, p("2", {"/f": "p2"})],
-    "a file that moves along a link": [merged, p("1", {"/lib/x": "1"}), p("2", {"/usr/lib/x": "2"}), "p"],
+    "a file that moves along a link": [
+        merged, q("1", {"/lib/q": "q"}), p("1", {"/lib/x": "1"}), p("2", {"/usr/lib/x": "2"}), "p"],
     "a conffile that is none any more": [
         p("1", {"/etc/c": "1"}, conffiles=["/etc/c"]), write("etc/c", "mine"), p("2", {"/etc/c": "2"})],
     "a file becomes a conffile": [p("1", {"/etc/c": "1"}), p("2", {"/etc/c": "2"}, conffiles=["/etc/c"])],

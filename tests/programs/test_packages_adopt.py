@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from packagemanager.root import Root
 from packagemanager.wanted import PATH, decode
 from payload.digest import digest
 from tests.programs.dpkg_twin import Twins, Workbench, needs_dpkg
+from tests.programs.package_constructs import merged
 
 pytestmark = pytest.mark.skipif(not needs_dpkg(), reason="needs dpkg and root")
 
@@ -37,7 +39,16 @@ def take_over(twins: Twins) -> Adoption:
 
 
 def test_a_system_of_dpkg_is_taken_over_and_updated(bench: Workbench, twins: Twins) -> None:
-    shipped = {"/etc/c": "c", "/etc/d": "d", "/usr/x": "x", "/usr/y": "y", "/usr/l": ("x",), "/usr/gone": "g"}
+    shipped: dict[str, Any] = {
+        "/etc/c": "c",
+        "/etc/d": "d",
+        "/usr/x": "x",
+        "/usr/y": "y",
+        "/usr/l": ("x",),
+        "/usr/gone": "g",
+    }
+    twins.both(merged)
+    shipped["/lib/m"] = "m"
     old = bench.deb("p", "1", shipped, conffiles=["/etc/c", "/etc/d"], hard_links={"/usr/z": "/usr/y"},
                     modes={"/usr/x": 0o4711})  # fmt: skip
     other = bench.deb("q", "1", {"/usr/q": "q"})
@@ -59,6 +70,7 @@ def test_a_system_of_dpkg_is_taken_over_and_updated(bench: Workbench, twins: Twi
 
     text = (twins.ours / files.path_of("p")).read_bytes()
     found = {entry.path: entry for entry in files.decode(text, "p").entries}
+    assert (found["lib"].kind, found["lib"].mode, found["lib/m"].digest) == (DIRECTORY, 0o755, digest(b"m"))
     assert (found["usr"].kind, found["usr/l"].kind, found["usr/l"].target) == (DIRECTORY, LINK, "x")
     assert (found["usr/x"].kind, found["usr/x"].mode, found["usr/x"].digest) == (FILE, 0o4711, NO_DIGEST)
     assert (found["usr/y"].digest, found["usr/z"].kind, found["usr/z"].target) == (digest(b"y"), HARD_LINK, "usr/y")

@@ -78,6 +78,58 @@ def test_a_device_follows_its_master(tmp_path: Path, root: Path, command: Comman
     assert command("apply")[0] == 2
 
 
+def test_what_is_damaged_is_found_and_brought_back(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    package = master.add("p", "1", {"usr/p": b"1", "usr/r": b"r"})
+    update = tmp_path / "update.ubk"
+    update.write_bytes(master.transaction([package], [{}]))
+    assert command("apply", update)[0] == 0
+    assert command("repair")[0] == 2
+    (root / "usr/p").write_bytes(b"rotten")
+    (root / "usr/r").chmod(0o600)
+    code, told, said = command("verify", "p")
+    assert (code, {one["path"] for one in told["damaged"]}) == (1, {"/usr/p", "/usr/r"})
+    assert "unbrick packages repair" in said
+    assert command("repair")[0] == 1
+    assert command("repair", update)[0] == 0
+    assert command("verify")[0] == 0
+    assert ((root / "usr/p").read_bytes(), (root / "usr/r").stat().st_mode & 0o777) == (b"1", 0o644)
+
+
+@pytest.mark.requirement("M9")
+def test_the_transaction_says_what_may_go_and_what_leaves_nothing(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    conffiles = {"conffiles": b"/etc/p\n"}
+    needed = master.add("p", "1", {"usr/p": b"1", "etc/p": b"c"}, control_files=conffiles, Essential="yes")
+    other = master.add("q", "1", {"usr/q": b"q"})
+    update = tmp_path / "update.ubk"
+    update.write_bytes(master.transaction([needed, other], [{}], serial=1))
+    assert command("apply", update)[0] == 0
+    there = state(needed, other)
+    update.write_bytes(master.transaction([other], [there], serial=2))
+    code, told, _ = command("apply", update)
+    assert (code, "p:amd64 is essential and would be removed" in told["detail"]) == (1, True)
+    update.write_bytes(master.transaction([other], [there], serial=3, expendable=("p",), purge=True))
+    assert command("apply", update)[0] == 0
+    assert not (root / "etc/p").exists()
+    assert b"Package: p" not in (root / "var/lib/dpkg/status").read_bytes()
+
+
+def test_what_nobody_needs_goes(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    update = tmp_path / "update.ubk"
+    update.write_bytes(master.transaction([master.add("p", "1", {"p": b"1"})], [{}]))
+    assert command("apply", update)[0] == 0
+    left = root / "var/lib/unbrick/packages"
+    (left / "files/gone").write_bytes(b"x")
+    (left / "transaction/new").mkdir(parents=True)
+    (left / "transaction/new/0").write_bytes(b"half")
+    code, told, _ = command("gc")
+    assert (code, told["removed"]) == (0, ["/var/lib/unbrick/packages/files/gone"])
+    assert sorted(path.name for path in left.iterdir()) == ["files", "lock", "wanted"]
+    assert command("gc")[0] == 2
+
+
 def test_an_old_transaction_that_is_sent_again_changes_nothing(tmp_path: Path, root: Path, command: Command) -> None:
     master = Master(tmp_path)
     old, new = master.add("p", "1", {"p": b"1"}), master.add("p", "2", {"p": b"2"})
@@ -91,7 +143,6 @@ def test_an_old_transaction_that_is_sent_again_changes_nothing(tmp_path: Path, r
     assert (root / "p").read_bytes() == b"2"
 
 
-@pytest.mark.requirement("M19")
 def test_what_cannot_be_is_refused_by_name(tmp_path: Path, root: Path, command: Command) -> None:
     master = Master(tmp_path)
     package = master.add("p", "1", {"p": b"1"}, Depends="nowhere (>= 2)")

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
+from packagemanager.dpkg_lock import DpkgLock
+from packagemanager.engine import Engine
+from packagemanager.errors import RefusedError
+from packagemanager.root import Root
 from tests.programs.dpkg_twin import Twins, Workbench, needs_dpkg
 from tests.programs.package_constructs import CONSTRUCTS
 
+HOLD = """import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
 pytestmark = pytest.mark.skipif(not needs_dpkg(), reason="needs dpkg and root")
 
 
@@ -103,3 +117,41 @@ def test_one_construct(name: str, bench: Workbench, twins: Twins) -> None:
             debs = [bench.deb(one.name, one.version, one.files, **one.more) for one in packages]
             twins.install(*debs)
             same(twins)
+
+
+@pytest.mark.requirement("M8")
+def test_dpkg_and_we_keep_each_other_out(bench: Workbench, twins: Twins) -> None:
+    """By the kernel's locks: nobody has to delete one, whoever died."""
+    package = bench.deb("p", "1", {"/x": "x"})
+    for name in ("lock-frontend", "lock"):
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(twins.ours / "var/lib/dpkg" / name)], stdin=PIPE, stdout=PIPE
+        )
+        with holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            with pytest.raises(RefusedError, match="dpkg or apt works on the packages"):
+                twins.apply({"p:all": "1"}, {"p:all": package})
+            holder.kill()
+    with closing(Root(str(twins.ours))) as root:
+        held = DpkgLock(root, Engine(root).lock())
+        with pytest.raises(AssertionError, match="lock"):
+            twins.dpkg_in(twins.ours, "-i", str(package))
+        with pytest.raises(RefusedError, match="another process works on the packages"):
+            twins.apply({"p:all": "1"}, {"p:all": package})
+        held.close()
+    twins.install(package)
+    same(twins)
+
+
+def test_what_dpkg_left_half_done_is_done(bench: Workbench, twins: Twins) -> None:
+    package = bench.deb("p", "1", {"/x": "x", "/etc/c": "c"}, conffiles=["/etc/c"])
+    twins.install(package)
+    path = twins.ours / "var/lib/dpkg"
+    text = (path / "status").read_text()
+    (path / "status").write_text(text.replace("ok installed", "reinstreq half-installed"))
+    (path / "updates/0001").write_text(text.replace("ok installed", "ok half-configured"))
+    (twins.ours / "x").unlink()
+    twins.apply(twins.wanted, {"p:all": package})
+    same(twins)
+    assert not list((path / "updates").iterdir())

@@ -99,3 +99,16 @@ def test_a_held_package_changes_as_it_is_wanted(bench: Workbench, twins: Twins) 
     path.write_text(path.read_text().replace("Status: install", "Status: hold"))
     twins.install(bench.deb("p", "2", {"/x": "y"}))
     assert "Status: install ok installed" in path.read_text()
+
+
+def test_the_link_of_a_merged_system_stays(bench: Workbench, twins: Twins) -> None:
+    """Also when the last package that had a folder in its place goes: it was no package's."""
+    twins.both(merged)
+    twins.install(bench.deb("p", "1", {"/lib/x": "x", "/own": ("lib",)}))
+    twins.install(bench.deb("p", "2", {"/usr/lib/x": "y"}))
+    assert not (twins.theirs / "lib").is_symlink()
+    assert (twins.ours / "lib/x").read_text() == "y"
+    assert not (twins.ours / "own").is_symlink()
+    twins.install(bench.deb("p", "3", {"/lib/x": "x"}))
+    twins.apply({}, {})
+    assert (twins.ours / "lib").readlink() == Path("usr/lib")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, RefusedError, ScriptError, TransactionError, UnsupportedError
+from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY
 from packagemanager.phases import TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager, Order
 from tests.programs.package_constructs import CONSTRUCTS, Package, Step, p, q
+from tests.simulator.disk import PowerCut
 from tests.simulator.filesystem import FileSystem, after_cut, survivors
-from tests.simulator.package_world import Scripts, World, apply, is_clean, snapshot, system
+from tests.simulator.package_world import Scripts, Snapshot, World, apply, is_clean, snapshot, system
 
 PLAYED = {name: steps for name, steps in CONSTRUCTS.items() if not any(callable(step) for step in steps)}
 
@@ -75,8 +78,27 @@ def test_a_cut_leaves_a_whole_set(name: str, cuts_max: int) -> None:
                 assert snapshot(tree) == new
 
 
-def _differences(found: dict[str, object], *sets: dict[str, object]) -> list[list[str]]:
+def _differences(found: Snapshot, *sets: Snapshot) -> list[list[str]]:
     return [[path for path in {*found, *wanted} if found.get(path) != wanted.get(path)] for wanted in sets]
+
+
+def test_the_database_changes_behind_the_files_and_before_folders_go() -> None:
+    tree, world = system(), World()
+    apply(tree, world.install(p("1", {"/a/b/c": "1", "/d": "d", "/f/g": "g"})))
+    steps = Manager(tree).plan(world.install(p("2", {"/x/y": "1", "/d": "e", "/f": "a file"}))).plan.steps
+    kinds = [_kind(step.operation.act, step.operation.path) for step in steps]
+    assert kinds == sorted(kinds)
+    assert set(kinds) == {0, 1, 2, 3, 4, 5}
+    assert [step.operation.path for step in steps if step.why == "the database"][-1].endswith("/wanted")
+
+
+def _kind(act: str, path: str) -> int:
+    """A folder that makes place, a new folder, a file, what goes, the database, a folder that is empty then."""
+    if path in ("f", "f/g") and act != PUT:
+        return 0
+    if path.startswith("var/lib/"):
+        return 4
+    return {MAKE_DIRECTORY: 1, PUT: 2, REMOVE: 3, REMOVE_DIRECTORY: 5}[act]
 
 
 SCRIPT = "#!/bin/sh\n"
@@ -119,8 +141,14 @@ def before_the_update() -> tuple[FileSystem, World]:
 def test_scripts_are_called_around_the_change() -> None:
     tree, world = before_the_update()
     scripts, ledger = Scripts(), Ledger(tree)
-    manager = Manager(tree, run=scripts, ledger=ledger)
+    told: list[tuple[str, int, int]] = []
+    manager = Manager(tree, run=scripts, ledger=ledger, report=lambda *words: told.append(words))
     assert manager.apply(world.install(NEW, remove=["q"])) == ON_TRIAL
+    assert list(dict.fromkeys(stage for stage, _, _ in told)) == [
+        "unpack", "scripts before", "plan", "prepare", "files", "scripts after"]  # fmt: skip
+    assert [(done, total) for stage, done, total in told if stage == "files"][-1] == (
+        len(manager.engine.operations()),
+    ) * 2
     assert scripts.calls == [
         "q.prerm remove",
         "p.prerm upgrade 2",
@@ -196,7 +224,6 @@ def test_recovery_changes_the_files_and_the_system_runs_the_scripts(well: bool) 
 
 
 @pytest.mark.fault("S10")
-@pytest.mark.requirement("M19")
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.8, 0.95])
 def test_a_full_disk_is_no_change(share: float) -> None:
     tree, world = before_the_update()
@@ -252,7 +279,6 @@ REFUSALS: dict[str, Refusal] = {
 }  # fmt: skip
 
 
-@pytest.mark.requirement("M19")
 @pytest.mark.parametrize("name", REFUSALS)
 def test_a_refusal_is_before_any_change(name: str) -> None:
     make, kind, message = REFUSALS[name]
@@ -297,3 +323,37 @@ def test_a_disk_that_refuses_leaves_a_whole_set() -> None:
         except (PackageError, OSError):
             Manager(tree).resume(settle=True)
         assert snapshot(tree) in (old, new), number
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.fault("S2")
+@pytest.mark.fault("S3")
+@pytest.mark.requirement("M7")
+@pytest.mark.parametrize("cuts_max", [30, pytest.param(10_000, marks=pytest.mark.long)])
+def test_a_cut_among_scripts_leaves_a_whole_set(cuts_max: int) -> None:
+    """What scripts began is finished or taken back, whatever of their own notes was lost; once more in between, too."""
+    start, world = before_the_update()
+    order = world.install(NEW, remove=["q"])
+    old = snapshot(start)
+    run = start.restarted()
+    run.watch = []
+    assert Manager(run, run=Scripts()).apply(order, settle=True) == DONE
+    new, moments = snapshot(run), run.watch
+    chance = random.Random("scripts")
+    for number in sorted(chance.sample(range(len(moments)), min(cuts_max, len(moments)))):
+        moment = moments[number]
+        for left in survivors(moment.pending, 3, 3):
+            tree = after_cut(moment.base, left)
+            tree.cut_at = chance.randrange(60)
+            with suppress(PowerCut):
+                Manager(tree, run=Scripts()).resume(settle=True)
+            tree = tree.restarted(next(iter(survivors(tree.pending, 1, 1))))
+            scripts = Scripts()
+            Manager(tree, run=scripts).resume(settle=True)
+            found = snapshot(tree)
+            assert found in (old, new), f"cut after {moment.kind} {number}: {_differences(found, old, new)}"
+            assert is_clean(tree)
+            # Never both: what is taken back is not configured.
+            assert not {"p.postinst configure 1", "p.postinst abort-upgrade 2"} <= set(scripts.calls)
+            assert Manager(tree, run=Scripts()).apply(order, settle=True) in (DONE, NOTHING_TO_DO)
+            assert snapshot(tree) == new

@@ -164,7 +164,7 @@ def test_many_problems_are_told_up_to_a_bound() -> None:
         changed({}, *(fields(f"p{number}", Depends="nothing") for number in range(20)))
 
 
-MARKS = (
+MARKS: tuple[tuple[dict[str, str], bool], ...] = (
     ({}, False), ({"Essential": "yes"}, True), ({"Priority": "required"}, True), ({"Protected": "yes"}, True),
     ({"Priority": "optional"}, False),
 )  # fmt: skip

@@ -1,0 +1,59 @@
+"""Keeps dpkg and apt out while a transaction works, by the locks that they take themselves; the same keep us out.
+
+The kernel's record locks die with their holder. Only for a folder of this machine: elsewhere nobody else is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from packagemanager.errors import RefusedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packagemanager.tree import Lock, Tree
+
+# dpkg's order; apt holds the first one longer.
+NAMES = ("var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock")
+MODE = 0o640
+
+
+class DpkgLock:
+    """Held until it is closed, as well as ``inner``.
+
+    Raises:
+        RefusedError: dpkg or apt is at work. Then ``inner`` is closed.
+        OSError: as the disk does.
+    """
+
+    __slots__ = ("_descriptors", "_inner")
+
+    def __init__(self, tree: Tree, inner: Lock) -> None:
+        self._inner = inner
+        self._descriptors: list[int] = []
+        folder: str = getattr(tree, "folder", "")
+        try:
+            for name in NAMES if folder else ():
+                self._take(os.path.join(folder, name))
+        except BaseException:
+            self.close()
+            raise
+
+    def _take(self, path: str) -> None:
+        if not os.path.isdir(os.path.dirname(path)):
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptors.append(os.open(path, flags, MODE))
+        try:
+            fcntl.lockf(self._descriptors[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if not isinstance(error, (BlockingIOError, PermissionError)):
+                raise
+            raise RefusedError("dpkg or apt works on the packages", "Wait for it to end.") from error
+
+    def close(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+        self._inner.close()
