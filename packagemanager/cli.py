@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from packagemanager.engine import Resumed
+    from packagemanager.ledger import Ledger
     from packagemanager.scripts import Run
-    from packagemanager.transact import Ledger, Order, Proposal, Report
+    from packagemanager.transact import Order, Proposal, Report
     from packagemanager.tree import Tree
 
     class Place(Protocol):

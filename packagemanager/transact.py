@@ -31,31 +31,16 @@ from packagemanager.wanted import PATH as WANTED_PATH
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Protocol
 
     from packagemanager.changes import Changes
     from packagemanager.engine import Resumed
     from packagemanager.incoming import Incoming, Source, Stage
+    from packagemanager.ledger import Ledger
     from packagemanager.plan import Plan
     from packagemanager.scripts import Run
     from packagemanager.tree import Tree
 
     Report = Callable[[str, int, int], None]
-
-    class Ledger(Protocol):
-        """What else has to know: recovery's journal. Each is told before the next step is taken."""
-
-        def staged(self, serial: int, digest: bytes) -> None: ...
-
-        def applied(self) -> None: ...
-
-        def taken_back(self) -> None: ...
-
-        def resumed(self, serial: int, digest: bytes, on_trial: bool) -> None:
-            """What a cut had left is finished now, and on trial, or undone; it may not have been told of at all."""
-
-        def failing(self) -> None:
-            """A script failed at the start after the files changed: recovery takes them back at the next one."""
 
 
 NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL, DONE = "nothing", "waits-for-restart", "on-trial", "done"

@@ -22,9 +22,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+    from packagemanager.ledger import Ledger
     from packagemanager.order import Order
     from packagemanager.scripts import Run
-    from packagemanager.transact import Ledger, Report
+    from packagemanager.transact import Report
     from packagemanager.tree import Tree
     from recovery.package_update import Packages
 

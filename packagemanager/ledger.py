@@ -1,0 +1,22 @@
+"""Who else has to know of a transaction, as a protocol: recovery's journal (`recovery.package_ledger`)."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Ledger(Protocol):
+        """What else has to know: recovery's journal. Each is told before the next step is taken."""
+
+        def staged(self, serial: int, digest: bytes) -> None: ...
+
+        def applied(self) -> None: ...
+
+        def taken_back(self) -> None: ...
+
+        def resumed(self, serial: int, digest: bytes, on_trial: bool) -> None:
+            """What a cut had left is finished now, and on trial, or undone; it may not have been told of at all."""
+
+        def failing(self) -> None:
+            """A script failed at the start after the files changed: recovery takes them back at the next one."""
