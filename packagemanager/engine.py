@@ -333,12 +333,12 @@ class Engine:
         self, act: Callable[Arguments, Answer], *arguments: Arguments.args, **named: Arguments.kwargs
     ) -> Answer:
         """What `room` is for. Whatever is called here can be called again."""
-        try:
-            return act(*arguments, **named)
-        except OSError as error:
-            if error.errno not in NO_ROOM or not room.give_up(self._tree):
-                raise
-        return act(*arguments, **named)
+        while True:
+            try:
+                return act(*arguments, **named)
+            except OSError as error:
+                if error.errno not in NO_ROOM or not room.give_up(self._tree):
+                    raise
 
 
 def _told(act: Callable[Arguments, Answer], *arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:

@@ -27,6 +27,7 @@ WORDS = {FILE: 8, DIRECTORY: 6, LINK: 7, HARD_LINK: 7}
 MODE_MAX, ID_MAX, NUMBER_MAX = 0o7777, 2**32 - 2, 2**63 - 1
 # Written as they are; every other byte is %XX.
 PLAIN = frozenset(range(0x21, 0x7F)) - {ord("%")}
+PLAIN_CHARACTERS = frozenset(map(chr, PLAIN))
 _ESCAPES = {byte: chr(byte) if byte in PLAIN else f"%{byte:02X}" for byte in range(256)}
 
 
@@ -62,6 +63,8 @@ def _line(entry: Entry) -> str:
 
 
 def _escaped(path: str) -> str:
+    if path and PLAIN_CHARACTERS.issuperset(path):
+        return path  # as nearly all are
     return "".join(_ESCAPES[byte] for byte in path.encode("utf-8", "surrogateescape")) or "."
 
 

@@ -1,4 +1,7 @@
-"""Who else has to know of a transaction, as a protocol: recovery's journal (`recovery.package_ledger`)."""
+"""Who else has to know of a transaction: a protocol, so that this package knows no journal.
+
+Each is told before the next step is taken.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Ledger(Protocol):
-        """What else has to know: recovery's journal. Each is told before the next step is taken."""
+        """On a device with recovery: its journal."""
 
         def staged(self, serial: int, digest: bytes) -> None: ...
 

@@ -11,3 +11,6 @@ PHASES = (FORWARD, TRYING, BACK, DONE, UNDONE)
 
 # Not on the disk: the plan does not read, so nobody can say which piece belongs where.
 DAMAGED = "damaged"
+
+# The fact "kind" of a plan. What is not this needs no trial: a repair, an adoption.
+APPLY = "apply"

@@ -7,6 +7,7 @@ escaped, so that a line is a line whatever is in a file's name. Nothing here tou
 from __future__ import annotations
 
 from packagemanager.operation import ACTS, Operation
+from packagemanager.phases import PHASES
 from payload.digest import DIGEST_BYTES, digest
 
 TYPE_CHECKING = False
@@ -75,9 +76,10 @@ def encode_phase(phase: str, plan_digest: bytes) -> bytes:
 def decode_phase(raw: bytes) -> tuple[str, bytes]:
     """The phase, and the digest of the plan that it is about. Raises: ValueError: not a whole phase."""
     magic, phase, plan_digest = _fields(_opened(raw, PHASE_BYTES_MAX).rstrip(b"\n"), 3, b" ", from_the_right=True)
-    if magic != PHASE_MAGIC:
+    name = phase.decode()
+    if magic != PHASE_MAGIC or name not in PHASES:
         raise ValueError("not a phase of this version")
-    return phase.decode(), bytes.fromhex(plan_digest.decode())
+    return name, bytes.fromhex(plan_digest.decode())
 
 
 def _sealed(body: bytes, size_max: int) -> bytes:

@@ -17,7 +17,7 @@ from packagemanager.entry import LINK, Entry
 from packagemanager.errors import BlockedError, DatabaseError, DiskError, RefusedError
 from packagemanager.ground import Ground
 from packagemanager.operation import PUT, Operation
-from packagemanager.phases import DAMAGED, TRYING
+from packagemanager.phases import APPLY, DAMAGED, TRYING
 from packagemanager.staging import Staging
 from packagemanager.wanted import NOTHING, decode
 from packagemanager.wanted import PATH as WANTED_PATH
@@ -51,8 +51,10 @@ class Outcome:
         return f"Outcome({len(self.repaired)} repaired, {len(self.left)} left)"
 
 
-def repair(tree: Tree, bring: Bring, alive: Callable[[], None] = lambda: None) -> Outcome:
+def repair(tree: Tree, bring: Bring, alive: Callable[[], None] = lambda: None, *, partial: bool = False) -> Outcome:
     """Repair everything below ``tree``. ``bring`` gives packages by key, for the keys that are needed.
+
+    ``partial``: what needs packages that ``bring`` does not give is left, and the rest is repaired.
 
     Raises:
         RefusedError: packages are needed that ``bring`` does not give, by name; another process works on the packages;
@@ -64,7 +66,7 @@ def repair(tree: Tree, bring: Bring, alive: Callable[[], None] = lambda: None) -
     engine = Engine(tree, alive)
     with closing(engine.lock()):
         _clear_the_way(engine)
-        return _Repairs(tree, engine, bring, alive).run()
+        return _Repairs(tree, engine, bring, alive, partial).run()
 
 
 def _clear_the_way(engine: Engine) -> None:
@@ -72,7 +74,7 @@ def _clear_the_way(engine: Engine) -> None:
     if resumed.now == DAMAGED:
         engine.drop()  # nobody can tell any more what it wanted: what the records say counts
     elif resumed.now == TRYING:
-        if resumed.facts.get("kind") != KIND:
+        if resumed.facts.get("kind", APPLY) == APPLY:
             raise RefusedError(
                 "the packages of the last transaction are on trial",
                 "Undo them, or confirm them with `unbrick mark-good`; then repair.",
@@ -81,11 +83,12 @@ def _clear_the_way(engine: Engine) -> None:
 
 
 class _Repairs:
-    def __init__(self, tree: Tree, engine: Engine, bring: Bring, alive: Callable[[], None]) -> None:
+    def __init__(self, tree: Tree, engine: Engine, bring: Bring, alive: Callable[[], None], partial: bool) -> None:
         self._tree = tree
         self._engine = engine
         self._bring = bring
         self._alive = alive
+        self._partial = partial
         self._repaired: list[str] = []
         self._left: list[tuple[Finding, str]] = []
 
@@ -150,7 +153,8 @@ class _Repairs:
             return repair_plan.Repair([_merged(staging, *one) for one in links.items()], ())
         wanted = repair_plan.needed(findings)
         sources = self._bring(wanted) if wanted else {}
-        return repair_plan.make(findings, sources, database, Ground(self._tree, database), staging)
+        ground = Ground(self._tree, database)
+        return repair_plan.make(findings, sources, database, ground, staging, self._partial)
 
 
 def _merged(staging: Staging, place: str, target: str) -> Step:

@@ -13,7 +13,7 @@ from packagemanager import files, plan_database, verify
 from packagemanager.arriving import FOLDER_MODE, Step
 from packagemanager.control import identity, paragraph
 from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, NO_DIGEST, Entry
-from packagemanager.errors import RefusedError, TransactionError
+from packagemanager.errors import DatabaseError, RefusedError, TransactionError
 from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY, Operation
 
 TYPE_CHECKING = False
@@ -76,20 +76,29 @@ def _is_structure(finding: Finding) -> bool:
 
 
 def make(
-    findings: Iterable[Finding], sources: Mapping[str, Source], database: Database, ground: Ground, stage: Stage
+    findings: Iterable[Finding],
+    sources: Mapping[str, Source],
+    database: Database,
+    ground: Ground,
+    stage: Stage,
+    partial: bool = False,
 ) -> Repair:
     """``sources`` are packages by key; those that :func:`needed` names must be there, others are not read.
 
-    ``ground`` must have looked at nothing before the findings were made.
+    ``partial``: what needs a package that is not there is left. ``ground`` must have looked at nothing before the
+    findings were made.
 
     Raises:
         RefusedError: packages are lacking, or are not those that are installed: each is named.
         TransactionError, ArchiveError: a package has not the bytes that were installed.
         OSError: as the tree's and the sources'.
     """
-    found = damage(findings)
+    found, planner = damage(findings), _Planner(database, ground, stage)
+    if partial:
+        lacking = _lacking(found, sources)
+        planner.left += [(one, "its package is needed for that, and not here") for one in found if one in lacking]
+        found = [finding for finding in found if finding not in lacking]
     _check_sources(found, sources, database)
-    planner = _Planner(database, ground, stage)
     for finding in filter(_without_record, tuple(found)):
         found += planner.remember(database.packages[finding.key], sources[finding.key])
     found = damage(found)
@@ -102,6 +111,15 @@ def make(
         for key, own in by_key.items():
             planner.package(database.packages[key], own, sources.get(key))
     return Repair([*planner.steps, *planner.texts], planner.left)
+
+
+def _lacking(found: Sequence[Finding], sources: Mapping[str, Source]) -> set[Finding]:
+    """What needs packages that are not there; the second names of such files too."""
+    wanted = {key for key in needed(found) if key not in sources}
+    lacking = {finding for finding in found if finding.key in wanted and _needs_package(finding)}
+    files_lacking = {(finding.key, finding.path) for finding in lacking}
+    links = (one for one in found if one.entry is not None and one.entry.kind == HARD_LINK)
+    return lacking | {one for one in links if (one.key, _entry(one).target) in files_lacking}
 
 
 def _check_sources(found: Sequence[Finding], sources: Mapping[str, Source], database: Database) -> None:
@@ -206,11 +224,14 @@ class _Planner:
     ) -> None:
         """First names of damaged files, with whether their content is damaged too."""
         wanted: dict[str, bool] = {}
+        by_path = {entry.path: entry for entry in entries}
         for finding in self._possible(findings):
             first = finding.path if _entry(finding).kind == FILE else _entry(finding).target
+            if first not in by_path:
+                self.left.append((finding, f"it is another name of /{first}, which another package has now"))
+                continue
             wanted[first] = wanted.get(first, False) or _needs_package(finding)
         whys = {finding.path: str(finding) for finding in findings}
-        by_path = {entry.path: entry for entry in entries}
         fresh = {path: by_path[path] for path, is_damaged in wanted.items() if is_damaged}
         numbers = self._stage_from(source, fresh, package) if source is not None and fresh else {}
         for path in wanted:
@@ -277,11 +298,25 @@ class _Planner:
 
     def remember(self, package: Package, source: Source) -> list[Finding]:
         """Write a lost record anew; the answer is what differs from it."""
-        entries = tuple(self._database.overridden(entry) for entry in self._read(source, {}, {}).entries)
+        taken = self._taken_by_others(package)
+        content = self._read(source, {}, {})
+        shipped = (entry for entry in content.entries if entry.kind == DIRECTORY or entry.path not in taken)
+        entries = tuple(self._database.overridden(entry) for entry in shipped)
         self._records[package.key] = entries
         self._text(files.path_of(self._database.stem(package.fields)), files.encode(package.fields, entries))
         self._list(package, entries)
         return list(verify.check(self._database, package, entries, self._ground))
+
+    def _taken_by_others(self, package: Package) -> set[str]:
+        """What other packages list and this one does not (any more): they replaced it."""
+        lists: dict[str, set[str]] = {}
+        for other in self._database.present():
+            try:
+                lists[other.key] = set(self._database.list(other))
+            except DatabaseError:
+                continue
+        own = lists.pop(package.key, set())
+        return set().union(*lists.values()) - own
 
     def _list(self, package: Package, entries: Sequence[Entry]) -> None:
         obsolete = [conffile.path for conffile in package.conffiles if conffile.obsolete]

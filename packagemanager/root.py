@@ -178,6 +178,7 @@ class Root:
         parent, name = _split(path)
         # Walked, not resolved: a link that leads nowhere inside of the root must not be followed out of it.
         atomic_replace(os.path.join(self.folder, self._walk(parent, LINKS_MAX)[1], name), content)
+        self._forget()
 
     def sync(self) -> None:
         self._forget()

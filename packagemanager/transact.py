@@ -5,8 +5,6 @@ Every step can be cut and made again; what is under way is finished or undone be
 
 from __future__ import annotations
 
-import errno
-
 from packagemanager import plan as planner
 from packagemanager import supported
 from packagemanager.changes import decide, lacking, needs_restart
@@ -14,7 +12,7 @@ from packagemanager.control import paragraph
 from packagemanager.database import Database, read_text
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
-from packagemanager.errors import DatabaseError, PackageError, RefusedError, TransactionError
+from packagemanager.errors import NO_ROOM, DatabaseError, PackageError, RefusedError, TransactionError
 from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
@@ -47,7 +45,6 @@ NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL, DONE = "nothing", "waits-for-restart
 UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
 FINISHED = "finished"  # a mark: after a restart, what scripts did may be lost, and they run again
 KIND = "apply"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LINES_IN_FACTS_MAX = 200
 
 
@@ -102,7 +99,7 @@ class Manager:
         stage = Counting()
         incoming = self._unpack(changes, sources, stage, database, ground)
         plan = planner.make(changes, incoming, order.wanted, database, ground, stage)
-        self._check_scripts(changes, incoming, plan, database, ground)
+        self._check_scripts(Turns(changes, incoming, database), plan, ground)
         return Proposal(changes, incoming, plan, database)
 
     # Changing.
@@ -197,18 +194,15 @@ class Manager:
         self._report("unpack", len(changes.unpacked), len(changes.unpacked))
         return found
 
-    def _check_scripts(
-        self, changes: Changes, incoming: Sequence[Incoming], plan: Plan, database: Database, ground: Ground
-    ) -> Turns | None:
+    def _check_scripts(self, turns: Turns, plan: Plan, ground: Ground) -> None:
         """Refuse what scripts want and cannot have, by name."""
         if self._run is None:
-            return None
-        turns = Turns(changes, incoming, database)
+            return
+        database = turns.database
         gone = [operation.path for operation in plan.operations if operation.act == REMOVE]
         come = [operation.path for operation in plan.operations if operation.act != REMOVE]
         facts = supported.Facts(runs(ground), runs(ground, gone, come), database.diversions.owned(), turns.unmet_before)
         supported.refuse(turns.all(), turns.controls, facts)
-        return turns
 
     # The steps.
 
@@ -289,20 +283,26 @@ class Manager:
     ) -> Plan:
         ground = Ground(self.tree, database)
         incoming = self._unpack(changes, sources, staging, database, ground)
-        if self._run is not None:
-            plan = planner.make(changes, incoming, order.wanted, database, ground, Counting(), rough=True)
-            turns = self._check_scripts(changes, incoming, plan, database, ground)
-            assert turns is not None
-            if self._run_before(order, turns, plan):
-                database = Database(self.tree)
-                ground = Ground(self.tree, database)
+        turns = Turns(changes, incoming, database)
+        scripts_before = self._run is not None and turns.has_scripts_before()
+        if scripts_before:
+            # Refused is before anything ran; and what ran may have changed what the plan is about.
+            rough = planner.make(changes, incoming, order.wanted, database, ground, Counting(), rough=True)
+            self._check_scripts(turns, rough, ground)
+            self._run_before(order, turns, rough)
+            del rough
+            database = Database(self.tree)
+            ground = Ground(self.tree, database)
         self._report("plan", 0, 1)
         plan = planner.make(changes, incoming, order.wanted, database, ground, staging)
         self._report("plan", 1, 1)
+        if self._run is not None and not scripts_before:
+            self._check_scripts(turns, plan, ground)
+            self._run_before(order, turns, plan)
         return plan
 
-    def _run_before(self, order: Order, turns: Turns, plan: Plan) -> bool:
-        """prerm and preinst; whether any ran, so that everything has to be looked at again."""
+    def _run_before(self, order: Order, turns: Turns, plan: Plan) -> None:
+        """prerm and preinst, if there are any; and what will be run afterwards is written down."""
         from packagemanager import script_plan
 
         assert self._run is not None
@@ -313,7 +313,6 @@ class Manager:
         self._report("scripts before", 0, 1)
         scripts.before()
         self._report("scripts before", 1, 1)
-        return bool(calls.before)
 
     def _count(self, stage: str, total: int) -> None:
         """From here on the engine works through so many operations."""

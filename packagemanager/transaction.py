@@ -134,6 +134,8 @@ class Transaction:
         if part.kind == DEB:
             from packagemanager.deb import Deb
 
+            if not self._content.is_far:  # what is fetched is fetched once
+                self.check(part)
             self._ranges[part.key] = [(part.offset, part.size)]
             return Deb(PartReader(self._content, part.offset, part.size), owners_of(tree)), ""
         from packagemanager.delta import Delta
@@ -213,6 +215,10 @@ class ImageContent:
         self._index = -1
         self._plain = b""
         self.size = frames.table.image_bytes
+
+    @property
+    def is_far(self) -> bool:
+        return self._frames.is_far
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes at ``offset``; fewer at the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from packagemanager import script_plan, triggers
-from packagemanager.calls import NEW, OLD, SCRIPTS, Turn
+from packagemanager.calls import NEW, OLD, PREINST, PRERM, SCRIPTS, Turn
 from packagemanager.changes import unmet
 
 TYPE_CHECKING = False
@@ -62,6 +62,10 @@ class Turns:
 
     def all(self) -> list[Turn]:
         return list(self.by_key.values())
+
+    def has_scripts_before(self) -> bool:
+        """Whether any script is to run before the files change."""
+        return any(PRERM in turn.old_scripts or PREINST in turn.new_scripts for turn in self.all())
 
     def script_changes(self, paths: Iterable[str]) -> script_plan.Changes:
         """``paths`` are all that come or go. Raises ``UnsupportedError`` for a trigger that nobody knows."""

@@ -98,12 +98,15 @@ def check(
     guarded = {conffile.path for conffile in package.conffiles}
     is_complete = all(entry.kind != FILE or entry.digest != NO_DIGEST for entry in entries)
     md5s = {} if is_complete else _md5s(database, package)
+    names = {entry.path for entry in entries}
     for entry in entries:
         alive()
         try:
             place = ground.place(entry.path, package.name)
             if entry.kind == FILE:
                 problem, allowed = _check_file(entry, place, md5s.get(entry.path, ""), ground), False
+            elif entry.kind == HARD_LINK and entry.target not in names:  # another package has the first name now
+                problem, allowed = ("" if ground.look(place) is not None else MISSING), False
             else:
                 problem, allowed = _CHECKS[entry.kind](entry, place, package.name, ground)
         except OSError:

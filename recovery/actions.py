@@ -39,7 +39,12 @@ def verify(workshop: Workshop, record: Record) -> Result:
     """Look at the primary slot: every frame against the signed table, or a read-write slot's file system."""
     number = record.primary
     found = workshop.slot_header(number, record.installed.digest)
-    event, reason = judge(record, _look(workshop, record, number, found))
+    outcome = _look(workshop, record, number, found)
+    if outcome == "checked":
+        from recovery.package_repair import mend_packages
+
+        mend_packages(workshop, record)
+    event, reason = judge(record, outcome)
     return event, reason, {}
 
 

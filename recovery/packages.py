@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError
-from packagemanager.phases import DAMAGED, DONE, TRYING, UNDONE
+from packagemanager.phases import APPLY, DAMAGED, DONE, TRYING, UNDONE
 from recovery.console import note
 from recovery.package_facts import name_of, serial_of
 from statemachine.reasons import CODES
@@ -69,6 +69,9 @@ def _finish(engine: Engine, record: Record) -> Result:
     _tell(resumed.left)
     if resumed.now == DAMAGED:
         return _DAMAGED
+    if resumed.now == TRYING and resumed.facts.get("kind", APPLY) != APPLY:
+        engine.done()  # a repair or an adoption: there is nothing to be tried
+        return _undone(DONE)
     if resumed.now == TRYING:
         note(f"packages: transaction {serial_of(resumed.facts)} is in the root")
         return "packages_finished", CODES["packages-finished"], _learned(record, resumed.facts)

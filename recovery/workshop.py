@@ -190,6 +190,18 @@ class Workshop:
         taken, revoked = sources.believed_still(taken, self.installable)
         return self._chosen(record, taken, [*refused, *revoked])
 
+    def transactions(self) -> list[sources.Candidate]:
+        """Every signed transaction of packages on media that are plugged in, whatever its serial, the newest first.
+
+        The caller closes the sources with :meth:`close`.
+        """
+        taken, refused = sources.candidates(self._media(), self.believe)
+        found = [candidate for candidate in taken if candidate.manifest.is_transaction]
+        self.close([candidate for candidate in taken if candidate not in found])
+        for source, _error in refused:
+            source.close()
+        return sorted(found, key=lambda candidate: -candidate.manifest.version)
+
     def remote_candidates(self, record: Record, is_over: Callable[[], bool] | None = None) -> list[sources.Candidate]:
         """The same from the network, which is asked only now; the link comes up for it.
 

@@ -13,7 +13,7 @@ from packagemanager.master.emit import Order
 from packagemanager.master.errors import RepositoryError
 from packagemanager.master.order import configure_order, removal_order
 from packagemanager.master.package import Package
-from packagemanager.master.repository import Repositories, open_repository
+from packagemanager.master.repository import Repositories, Repository, open_repository
 from packagemanager.master.request import Request
 from packagemanager.master.resolve import Wish, resolve
 from packagemanager.master.state_file import read_state
@@ -36,11 +36,12 @@ def compose(request: Request, cache: Path) -> Composed:
         MasterError: by its kind.
     """
     request.checked()
-    repositories = Repositories(open_repository(place, request.architecture, cache) for place in request.repositories)
-    more = [open_repository(place, request.architecture, cache) for place in request.old]
-    known = Repositories([repositories, *more])
     states = [read_state(Path(path)) for path in request.states]
     had = _newest_of(states)
+    current = [open_repository(place, request.architecture, cache) for place in request.repositories]
+    old = [open_repository(place, request.architecture, cache) for place in request.old]
+    known = Repositories([*current, *old])
+    repositories = Repositories(current if request.upgrade else [*current, *(_Had(each, had) for each in old)])
     wish = Wish(
         request.want, request.pin, {key.partition(":")[0]: version for key, version in had.items()},
         upgrade=request.upgrade, recommends=request.recommends, essential=request.essential,
@@ -57,6 +58,23 @@ def compose(request: Request, cache: Path) -> Composed:
         request.expendable, request.purge,
     )  # fmt: skip
     return Composed(order, tuple(_changes(had, ordered, removals)))
+
+
+class _Had:
+    """Of a repository what devices have: it may stay, and nothing else of it comes."""
+
+    def __init__(self, repository: Repository, had: Mapping[str, str]) -> None:
+        self._repository = repository
+        self._had = had
+
+    def named(self, name: str) -> list[Package]:
+        return [one for one in self._repository.named(name) if self._had.get(one.key) == one.version]
+
+    def providing(self, name: str) -> list[Package]:
+        return [one for one in self._repository.providing(name) if self._had.get(one.key) == one.version]
+
+    def essential(self) -> list[Package]:
+        return []
 
 
 def _newest_of(states: list[dict[str, str]]) -> dict[str, str]:

@@ -16,13 +16,15 @@ from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.measure import Cost, run_and_report
 from scripts.benchmarks.package_place import PackagePlace
 from scripts.benchmarks.rows import OURS
+from scripts.comparison import frozen
 from scripts.comparison.cases import PROGRAM
 from scripts.comparison.sides import DPKG, ENTER, ENVIRONMENT
 from scripts.virtual.commands import run
 
 CHECKOUT = Path(__file__).parents[2]
 SAFE, UNSAFE = "dpkg-safe", "dpkg-unsafe"
-NAMES = (OURS, SAFE, UNSAFE)
+OURS_ON_HOST = f"{OURS}-host"
+NAMES = (OURS, OURS_ON_HOST, SAFE, UNSAFE)
 SECONDS_MAX = 900
 # Every way to make the kernel write what was written; strace(1) counts calls.
 SYNC_CALLS = ("fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "msync")
@@ -64,10 +66,25 @@ class Dpkg:
 
 
 @dataclass(frozen=True)
-class OursOnHost:
-    """This checkout's code by this machine's Python."""
+class Ours:
+    """The device's executable, with a command that takes a folder of packages."""
 
+    cache: Path
+    program: Path
     name: str = OURS
+
+    def prepare(self, place: PackagePlace) -> None:
+        frozen.program(self.cache, self.program)
+
+    def command(self, place: PackagePlace, root: Path) -> list[str | Path]:
+        return [self.program, root, place.packages]
+
+
+@dataclass(frozen=True)
+class OursOnHost:
+    """The same code by this machine's Python."""
+
+    name: str = OURS_ON_HOST
 
     def prepare(self, place: PackagePlace) -> None:
         """It takes the packages as they are."""
@@ -77,9 +94,14 @@ class OursOnHost:
         return [*environment, sys.executable, "-P", PROGRAM, root, place.packages]
 
 
-def contenders() -> list[PackageInstaller]:
+def contenders(cache: Path, folder: Path) -> list[PackageInstaller]:
     """Everybody, in the order of the report."""
-    return [OursOnHost(), Dpkg(SAFE, "--refuse-unsafe-io"), Dpkg(UNSAFE, "--force-unsafe-io")]
+    return [
+        Ours(cache, folder / "apply"),
+        OursOnHost(),
+        Dpkg(SAFE, "--refuse-unsafe-io"),
+        Dpkg(UNSAFE, "--force-unsafe-io"),
+    ]
 
 
 def install(one: PackageInstaller, place: PackagePlace, root: Path, measure: Path) -> Cost:

@@ -39,7 +39,9 @@ TARGETS = tuple(
 def run(place: Workplace) -> Results:
     """Everybody installs ``place.runs`` times in each case, in turns, and once more to be watched."""
     rows = host_rows()
-    everybody = [one for one in contenders() if one.name in place.who]
+    folder = place.folder / "packages"
+    folder.mkdir(parents=True, exist_ok=True)
+    everybody = [one for one in contenders(place.cache, folder) if one.name in place.who]
     place.say("root: a Debian that is behind its updates")
     real = real_root(place.cache)
     for case, with_scripts in CASES.items():
@@ -51,7 +53,6 @@ def measure(place: Workplace, case: str, where: PackagePlace, everybody: list[Pa
     costs: dict[str, list[Cost]] = defaultdict(list)
     by_name = {one.name: one for one in everybody}
     folder = place.folder / "packages"
-    folder.mkdir(parents=True, exist_ok=True)
     program = measuring_program(place.cache / "bench")
     rows: list[Row] = []
     ends: dict[str, dict[str, str]] = {}

@@ -1,6 +1,6 @@
 """Compare this package manager with dpkg on a real Debian root: the same packages into two copies, then every entry.
 
-    python -m scripts.comparison [update] [downgrade] [meta-package]
+    python -m scripts.comparison [update] [downgrade] [meta-package] [itself]
 
 Needs root. The copies stay in build/comparison.
 """

@@ -8,16 +8,17 @@ configuration. The master's part, the order, is done here too, as simply as can 
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
 from packagemanager import scripts
 from packagemanager.changes import Wish
 from packagemanager.control import Paragraph, paragraph, parse_relations
 from packagemanager.database import Database
 from packagemanager.deb import Deb
+from packagemanager.order import Order
 from packagemanager.root import Root
-from packagemanager.transact import Manager, Order
+from packagemanager.transact import Manager
 from payload.sources import FileSource
 
 TYPE_CHECKING = False
@@ -31,15 +32,16 @@ def main(arguments: Sequence[str]) -> int:
     brought = dict(_packages(packages))
     wish = _wish(Database(tree), {key: fields for key, (fields, _deb) in brought.items()}, removed)
     manager = Manager(tree, run=scripts.runner(folder), report=lambda *words: None)
-    order = Order(wish, lambda keys: {key: brought[key][1] for key in keys}, 1, bytes(32))
+    serial = manager.wanted().serial + 1
+    order = Order(wish, lambda keys: {key: brought[key][1] for key in keys}, serial, serial.to_bytes(32))
     print(manager.apply(order, settle=True))
     return 0
 
 
 def _packages(folder: str) -> list[tuple[str, tuple[Paragraph, Deb]]]:
     found = []
-    for path in sorted(Path(folder).iterdir()):
-        deb = Deb(FileSource(str(path), path.name))
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - no pathlib on a device
+        deb = Deb(FileSource(f"{folder}/{name}", name))
         fields = paragraph(deb.control()[0])
         found.append((_key(fields), (fields, deb)))
     return found

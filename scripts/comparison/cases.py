@@ -107,6 +107,20 @@ def replace_meta_package(workshop: Workshop) -> Compared:
     return copies.compare("meta-package", len(removed) + 2)
 
 
+def replace_itself(workshop: Workshop) -> Compared:
+    """Ours is the installed program, run inside of the root that it is replaced in; dpkg becomes a newer one, too."""
+    from scripts.comparison import frozen, own_package
+
+    copies = workshop.fresh("itself")
+    program = frozen.program(workshop.cache, workshop.folder / "apply")
+    first, second = own_package.build(workshop.folder / "own", program)
+    copies.apply(first)
+    copies.before = dict(tree_difference.entries(copies.ours))
+    sides.install_all(copies.dpkg, second)
+    sides.inside(copies.ours, second, ["chroot", copies.ours, f"/{own_package.INSTALLED}", "/", "/mnt"])
+    return copies.compare("itself", _count(second))
+
+
 def _count(folder: Path) -> int:
     return sum(1 for _ in folder.iterdir())
 
@@ -115,4 +129,5 @@ CASES: dict[str, Callable[[Workshop], Compared]] = {
     "update": update,
     "downgrade": downgrade,
     "meta-package": replace_meta_package,
+    "itself": replace_itself,
 }

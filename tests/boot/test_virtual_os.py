@@ -6,6 +6,7 @@ operating system's own.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -17,17 +18,20 @@ import pytest
 from initramfs import kernel_modules
 from qemu.machine import Disk, Machine, MachineOptions
 from qemu.pytest_plugin import MachineFactory
+from scripts.comparison import cases, sides
+from scripts.comparison.real_root import real_root
 from scripts.virtual import debian_root, kernel, tiny_root
 from scripts.virtual.commands import run
 from scripts.virtual.disk import DeviceDisk
-from scripts.virtual.image import OsImage, OsRecipe
-from scripts.virtual.layout import BOOT_MODULES, DEBIAN, TINY, Layout
+from scripts.virtual.image import OsImage, OsRecipe, make_image
+from scripts.virtual.layout import BOOT_MODULES, DEBIAN, TINY, Layout, plan
 from tests.boot import lab_guest
 
 pytestmark = pytest.mark.boot
 
 CACHE = Path(__file__).parents[2] / "build" / "cache"
 SECONDS = 90.0
+LONG_SECONDS = 300.0
 FILESYSTEMS = pytest.mark.parametrize("filesystem", ["squashfs", "erofs", "ext4"])
 
 
@@ -138,3 +142,22 @@ def test_tiny_ends_as_it_is_told(boot: Boot, parts: Parts) -> None:
     guest = boot(image, TINY)
     guest.expect("tiny-os: good", SECONDS)
     guest.wait_exit(SECONDS)
+
+
+@pytest.mark.long
+@pytest.mark.requirement("M14")
+@pytest.mark.skipif(os.geteuid() != 0, reason="roots are made by root")
+def test_a_debian_whose_packages_were_updated_by_ours_confirms(boot: Boot, parts: Parts, tmp_path: Path) -> None:
+    """libc, systemd, Python and 48 more, in a root that no image was made of before."""
+    real = real_root(CACHE)
+    root = sides.copy_root(real.archive, tmp_path / "root")
+    assert "done" in cases.ours(root, real.new)
+    base = tmp_path / "root.tar"
+    run(["tar", "--create", "--numeric-owner", "--file", base, "--directory", root, "."], hint="")
+    recipe = OsRecipe(1, unbrick_binary=parts.mark_good)
+    layer = debian_root.layer_of(recipe, base).write(tmp_path / "layer.tar")
+    make_image([base, layer], recipe.filesystem, tmp_path / "rootfs.img")
+    image = OsImage(tmp_path / "rootfs.img", 1, "updated", recipe.filesystem, debian_root.INIT, "systemd")
+    guest = boot(image, plan(slot_bytes=320 << 20, payload_bytes=16 << 20, data_bytes=256 << 20))
+    guest.expect(re.compile("Reached target.*multi-user.target"), LONG_SECONDS, unless="FAILED")
+    guest.expect("stand-in: mark-good", LONG_SECONDS, unless="FAILED")

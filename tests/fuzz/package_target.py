@@ -10,10 +10,11 @@ from itertools import islice
 
 import zstandard
 
-from packagemanager import ar, control, tar, version
+from packagemanager import ar, control, plan_file, tar, version
 from packagemanager.deb import Deb
 from packagemanager.entry import FILE, HARD_LINK, KINDS, Entry
 from packagemanager.errors import ArchiveError
+from packagemanager.operation import ACTS, Operation
 from payload.digest import digest
 from payload.streams import OUTPUT_BYTES_MAX, decompress
 from tests.fuzz.bundle_mutations import mutate_bytes
@@ -144,6 +145,26 @@ def mutate_tar(data: bytes, chance: random.Random) -> bytes:
     return data[:at] + header + data[at + BLOCK_BYTES :]
 
 
+def check_plan(data: bytes) -> None:
+    """A plan or a phase, with the digest that it asks for: else no fuzzer would ever come past it."""
+    sealed = data + digest(data).hex().encode() + b"\n"
+    for raw in (data, sealed):
+        with suppress(ValueError):
+            plan_file.decode_phase(raw)
+        with suppress(ValueError):
+            plan = plan_file.decode_plan(raw)
+            again = plan_file.decode_plan(plan_file.encode_plan(plan))
+            assert again.inodes == plan.inodes and again.facts == plan.facts
+            assert [one.path for one in again.operations] == [one.path for one in plan.operations]
+
+
+def plan_seeds() -> list[bytes]:
+    operations = [Operation(act, f"usr/{act}\n", staged=3, kept=True, mode=0o755, mtime=-1) for act in ACTS]
+    plan = plan_file.encode_plan(plan_file.Plan(operations, range(4), {"serial": "7", "changes": "a\nb"}))
+    phase = plan_file.encode_phase("forward", digest(plan))
+    return [raw[: raw.rindex(b"\n", 0, -1) + 1] for raw in (plan, phase)]
+
+
 def tar_seeds() -> list[bytes]:
     long = member("x/" * 80 + "y", "link", linkname="z" * 150)
     pax = member("a", content=b"hello", pax_headers={"mtime": "1234.5", "path": "b" * 120, "uid": "70000"})
@@ -173,6 +194,7 @@ def control_seeds() -> list[bytes]:
 RELATIONS = [b"libc6 (>= 2.36), awk | mawk:any (<< 1.3-4~), perl:amd64 (= 5.36.0-7)", b"a,b|c,", b"x (<< 1:2~-3+b1)"]
 VERSIONS = [b"1:2.3-4\n1:2.3-4+b1\n0~~", b"12.4+deb12u15\n12.4\n1.0-0", b"0\n00\n0-0"]
 TARGETS = {
+    "plan": Target(check_plan, plan_seeds, mutate_bytes, 1_000_000),
     "ar": Target(check_ar, deb_seeds, mutate_bytes, 1_000_000),
     "tar": Target(check_tar, tar_seeds, mutate_tar, 500_000),
     "stream": Target(check_stream, stream_seeds, mutate_bytes, 1_000_000),

@@ -21,7 +21,6 @@ from packagemanager.recipe import (
     Recipe,
     decode_recipe,
     encode_recipe,
-    is_path,
 )
 from packagemanager.transaction_index import DEB, DELTA, START, Index, Part, decode_index, encode_index
 from packagemanager.tree import Stat
@@ -51,11 +50,11 @@ class Old:
     """A root in which every file is the same one."""
 
     def look(self, path: str) -> Stat | None:
-        assert is_path(path)
+        assert not {"", ".", ".."}.intersection(path.split("/")) and "\0" not in path
         return Stat(FILE, 0o644, 0, 0, len(OLD), 0, (0, 0))
 
     def open(self, path: str) -> io.BytesIO:
-        assert is_path(path)
+        assert not {"", ".", ".."}.intersection(path.split("/")) and "\0" not in path
         return io.BytesIO(OLD)
 
 

@@ -17,11 +17,12 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOOP_SET_FD, LOOP_CLR_FD, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82
-MS_RDONLY = 1
+CLONE_NEWNS = 0x20000
+MS_RDONLY, MS_REC, MS_PRIVATE, MNT_DETACH = 1, 1 << 14, 1 << 18, 2
 READ_ONLY = ("squashfs", "erofs")
 BUSY_TRIES_MAX = 100
 E2FSCK_MENDED_MAX = 3
@@ -86,6 +87,29 @@ def mounted_overlay(point: Path, lower: Path, upper: Path, work: Path, options: 
         yield point
     finally:
         _call("umount2", os.fsencode(point), 0)
+
+
+@contextmanager
+def private_mounts() -> Iterator[None]:
+    """What this thread mounts is seen by it and its children alone.
+
+    Else any process that gets a namespace of its own meanwhile (a container, a service that starts) takes our mounts
+    along, and keeps the file system at work on a file that we believe to be unmounted. For the same reason we let go
+    of what others have mounted by loop devices.
+    """
+    before = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    _call("unshare", CLONE_NEWNS)
+    try:
+        _call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
+        for line in reversed(Path("/proc/thread-self/mounts").read_text().splitlines()):
+            device, point, kind = line.split(" ")[:3]
+            if device.startswith("/dev/loop") or kind == "overlay":
+                with suppress(OSError):
+                    _call("umount2", os.fsencode(point), MNT_DETACH)
+        yield
+    finally:
+        _call("setns", before, CLONE_NEWNS)
+        os.close(before)
 
 
 class _Loop:

@@ -1,15 +1,18 @@
-"""What is in a real tree, in the form in which the simulated file system says it."""
+"""What is in a real tree, in the form in which the simulated file system says it; and what others do to it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from packagemanager import places
 from packagemanager.entry import DIRECTORY, FILE, LINK
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from packagemanager.root import Root
     from tests.simulator.package_sweep import Snapshot
 
@@ -43,3 +46,23 @@ def _paths(root: Root, folder: str) -> Iterator[str]:
             stat = root.look(path)
             if stat is not None and stat.kind == DIRECTORY:
                 yield from _paths(root, path)
+
+
+def fill(folder: Path) -> int:
+    """Take all inodes, then all blocks, whoever they are kept for. Returns: how many were to be had, of both."""
+    count = 0
+    with suppress(OSError):
+        folder.mkdir()
+        while True:
+            (folder / str(count)).touch()
+            count += 1
+    for size in (1 << 16, 1 << 10):
+        with suppress(OSError), (folder / "0").open("ab", buffering=0) as file:
+            while file.write(b"x" * size) == size:
+                os.fsync(file.fileno())
+                count += 1
+    return count
+
+
+def without(found: Snapshot, *folders: str) -> Snapshot:
+    return {path: what for path, what in found.items() if path.split("/")[0] not in folders}

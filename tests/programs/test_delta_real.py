@@ -102,7 +102,7 @@ INTERPRETER_BYTES = 15 << 20  # of the frozen one, with what it imports for this
 
 
 def test_memory_is_small(update: Update) -> None:
-    command = [sys.executable, "-c", CHILD, update.path, update.root.folder, update.state_file]
+    command: list[str | Path] = [sys.executable, "-c", CHILD, update.path, update.root.folder, update.state_file]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=SECONDS_MAX)
     before, after = (int(word) << 10 for word in done.stdout.split())
     assert INTERPRETER_BYTES + after - before <= DEVICE_BYTES_MAX

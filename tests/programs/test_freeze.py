@@ -385,7 +385,14 @@ def test_a_sysroot_without_python_is_told_what_to_add(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "package"),
-    [("z", "zlib1g-dev"), ("c", "libc6-dev"), ("zstd", "libzstd-dev"), ("ssl", "libssl-dev"), ("crypto", "libssl-dev")],
+    [
+        ("z", "zlib1g-dev"),
+        ("c", "libc6-dev"),
+        ("zstd", "libzstd-dev"),
+        ("lzma", "liblzma-dev"),
+        ("ssl", "libssl-dev"),
+        ("crypto", "libssl-dev"),
+    ],
 )
 def test_an_absent_library_names_its_package(tmp_path: Path, library: str, package: str) -> None:
     with pytest.raises(MissingFile, match=rf"no lib{library}\.a") as caught:

@@ -14,10 +14,10 @@ from packagemanager import scripts
 from packagemanager.calls import SCRIPTS, Turn
 from packagemanager.errors import ScriptError
 from packagemanager.process import OUTPUT_BYTES_MAX, Ended
+from packagemanager.root import Root
 from packagemanager.script_plan import Changes, ScriptPlan, make
 from packagemanager.scripts import INFO, Scripts, runner
 from packagemanager.triggers import Declared, Interests
-from tests.programs.folder_tree import FolderTree
 
 PROGRAMS = ("/bin/sh", "/bin/sleep", "/bin/cat", "/usr/bin/env", "/usr/bin/dpkg-trigger")
 SECONDS_MAX = 1.5
@@ -63,7 +63,7 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.tree = FolderTree(root)
+        self.tree = Root(str(root))
         for folder in (INFO, "var/lib/dpkg/triggers", "var/lib/unbrick/packages", "behave", "dev"):
             (root / folder).mkdir(parents=True)
         for program in PROGRAMS:

@@ -170,3 +170,46 @@ def test_a_database_that_does_not_read_is_an_error_with_advice(root: Path, comma
 def test_the_device_has_to_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["packages", "status", "--root", str(tmp_path / "nowhere")]) == 1
     assert "--root DIR" in capsys.readouterr().err
+
+
+@pytest.mark.requirement("D8")
+@pytest.mark.fault("R4")
+def test_damage_is_told_and_repaired_from_a_transaction(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    first = master.add("p", "1", {"usr/p": b"1", "etc/p": b"c"}, control_files={"conffiles": b"/etc/p\n"})
+    other = master.add("q", "1", {"usr/q": b"q"})
+    update = tmp_path / "update.ubk"
+    update.write_bytes(master.transaction([first, other], [{}], serial=1))
+    assert command("apply", update)[0] == 0
+    assert command("repair")[0] == 2
+    (root / "usr/p").write_bytes(b"rot")
+    (root / "usr/q").chmod(0o600)
+    (root / "etc/p").write_bytes(b"the owner's")
+    (root / "var/lib/dpkg/status").write_bytes(b"rot")
+    assert command("verify")[0] == 1
+
+    code, told, said = command("repair")
+    assert code == 1 and told["detail"] == "damaged files can only come from their packages: p:amd64 1"
+    assert told["advice"] in said
+    code, told, _ = command("verify")
+    assert code == 1 and {"package": "q:amd64", "path": "/usr/q", "problem": "another mode"} in told["damaged"]
+    assert [finding["path"] for finding in told["allowed"]] == ["/etc/p"]
+
+    code, told, _ = command("repair", update)
+    assert code == 0 and not told["left"] and len(told["repaired"]) == 2
+    assert command("verify")[0] == 0
+    assert (root / "usr/p").read_bytes() == b"1" and (root / "usr/q").stat().st_mode & 0o777 == 0o644
+    assert (root / "etc/p").read_bytes() == b"the owner's"
+    assert command("status")[1]["installed"] == state(first, other)
+
+
+def test_a_transaction_without_the_package_cannot_repair_it(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    package, other = master.add("p", "1", {"usr/p": b"1"}), master.add("q", "1", {"usr/q": b"q"})
+    update = tmp_path / "update.ubk"
+    update.write_bytes(master.transaction([package], [{}], serial=1))
+    assert command("apply", update)[0] == 0
+    (root / "usr/p").unlink()
+    update.write_bytes(master.transaction([package, other], [state(package)], serial=2))
+    code, told, _ = command("repair", update)
+    assert code == 1 and "p:amd64" in told["detail"] and not (root / "usr/p").exists()

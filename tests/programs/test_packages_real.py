@@ -53,3 +53,14 @@ def test_a_meta_package_in_the_place_of_another_ends_as_with_dpkg(workshop: Work
     compared = cases.replace_meta_package(workshop)
     same(compared)
     assert compared.packages > 5
+
+
+@pytest.mark.requirement("M5")
+def test_the_package_manager_replaces_itself_and_dpkg(workshop: Workshop) -> None:
+    """The running program is the installed one; its postinst sees the new one in its place."""
+    same(cases.replace_itself(workshop))
+    ours = workshop.folder / "itself" / "ours"
+    assert (ours / "var/lib/unbrick-version").read_bytes() == b"2"
+    versions = {package.name: package.version for package in Database(Root(str(ours))).present()}
+    assert versions["unbrick"] == "2"
+    assert versions["dpkg"].endswith("newer1")

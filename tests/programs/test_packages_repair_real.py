@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -38,6 +40,7 @@ pytestmark = [
 # Nothing else is needed by these.
 PACKAGES = ("gcc-12-base", "libc6", "libcrypt1", "libgcc-s1", "libtinfo6", "media-types", "zlib1g")
 DAMAGED = 60
+KILLS = 30
 SECONDS = 60
 
 
@@ -151,3 +154,26 @@ def test_the_c_library_and_the_database_are_gone(tmp_path: Path) -> None:
     command = ["dpkg", f"--root={tmp_path}", "--verify"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.long
+@pytest.mark.fault("S1")
+def test_a_repair_that_is_killed_is_finished_by_the_next(tmp_path: Path) -> None:
+    paths, chance = debian.fetch(PACKAGES, "amd64", CACHE), random.Random(1)
+    install(tmp_path, paths)
+    whole = snapshot(tmp_path)
+    killed = 0
+    for _time in range(KILLS):
+        files = [path for path in sorted((tmp_path / "usr").rglob("*")) if path.is_symlink() or path.is_file()]
+        for path in chance.sample(files, DAMAGED):
+            hurt(path, chance)
+        child = os.fork()
+        if child == 0:
+            repaired(tmp_path, paths)
+            os._exit(0)
+        time.sleep(chance.random() * 2)
+        os.kill(child, signal.SIGKILL)
+        killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        repaired(tmp_path, paths)
+        assert snapshot(tmp_path) == whole
+    assert killed > KILLS / 3

@@ -6,6 +6,9 @@ import gzip
 import hashlib
 import json
 import random
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ import pytest
 
 from initramfs.cli import main
 from packagemanager.database import state_of
+from packagemanager.deb import Deb
+from payload.sources import FileSource
 from tests.unit.transaction_samples import make_deb
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/device.toml"
@@ -125,26 +130,60 @@ def test_a_dry_run_says_what_would_change_and_writes_nothing(desk: Desk) -> None
     assert "tool:amd64: 1 → 2" in out and not (desk.folder / "x.ubk").exists()
 
 
-def test_a_list_of_packages_is_a_repository(desk: Desk) -> None:
+def list_of(folder: Path) -> bytes:
+    """As a repository has it."""
     paragraphs = []
-    for deb in sorted((desk.folder / "debs").glob("*.deb")):
-        from packagemanager.deb import Deb
-        from payload.sources import FileSource
-
+    for deb in sorted(folder.glob("*.deb")):
         content = deb.read_bytes()
         control = Deb(FileSource(str(deb), "")).control()[0].decode()
         more = f"Filename: debs/{deb.name}\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n"
         paragraphs.append(control + more)
+    return "\n".join(paragraphs).encode()
+
+
+def test_a_list_of_packages_is_a_repository(desk: Desk) -> None:
     (desk.folder / "dists").mkdir()
-    (desk.folder / "dists/Packages.gz").write_bytes(gzip.compress("\n".join(paragraphs).encode()))
+    (desk.folder / "dists/Packages.gz").write_bytes(gzip.compress(list_of(desk.folder / "debs")))
     desk.create(places="--repository dists/Packages.gz --old old")
     first = (desk.folder / "x.ubk").read_bytes()
     desk.create()
     assert (desk.folder / "x.ubk").read_bytes() == first
-    (desk.folder / "debs/extra_5_amd64.deb").write_bytes(b"something else")
+    damaged = bytearray((desk.folder / "debs/extra_5_amd64.deb").read_bytes())
+    damaged[-1] ^= 1
+    (desk.folder / "debs/extra_5_amd64.deb").write_bytes(damaged)
     _out, err = desk.create(code=1, places="--repository dists/Packages.gz --old old")
     assert "extra_5_amd64.deb is not what its list says" in err and "Fetch it again." in err
     assert (desk.folder / "x.ubk").read_bytes() == first
+
+
+def test_what_devices_have_stays_if_somebody_has_it(desk: Desk) -> None:
+    """Version 1 of the tool is in the old packages alone."""
+    line = "transaction create --repository debs --state state.json --compatible x --serial 4 --dry-run --want tool"
+    kept = desk.facts(f"{line} --old old")
+    assert kept["wanted"] == {"library:all": "1", "tool:amd64": "1"}
+    assert desk.facts(f"{line} --old old --upgrade")["wanted"]["tool:amd64"] == "2"
+    assert desk.facts(line)["wanted"]["tool:amd64"] == "2"
+
+
+def test_a_repository_on_the_web(desk: Desk) -> None:
+    lists = desk.folder / "dists/stable/main/binary-amd64"
+    lists.mkdir(parents=True)
+    (lists / "Packages.gz").write_bytes(gzip.compress(list_of(desk.folder / "debs")))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(desk.folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        line = "transaction create --want meta-new --state state.json --compatible x --serial 4 --key root.key"
+        words = line.split()
+        place = ["--repository", f"{url} stable main", "--old", "old", "--cache", "cache", "-o", "x.ubk"]
+        assert main([*words, *place]) == 0
+        assert len(list((desk.folder / "cache/packages").rglob("*.deb"))) == 3
+        assert main([*words, "--repository", f"{url} unstable main", "-o", "y.ubk"]) == 1
+        server.shutdown()
+    assert "404" in desk.capsys.readouterr().err
+    assert main([*words, "--repository", f"{url} stable main", "-o", "y.ubk"]) == 1
+    assert "Check the URL" in desk.capsys.readouterr().err
+    assert desk.facts("transaction info x.ubk")["wanted"]["tool:amd64"] == "2"
 
 
 def test_the_database_of_dpkg_is_a_state(desk: Desk) -> None:

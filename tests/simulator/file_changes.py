@@ -5,13 +5,15 @@ Used by ``tests/simulator/filesystem.py``, which says what the model is.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from packagemanager.entry import DIRECTORY
 
 ROOT = 1
+NEVER = 1 << 60
 
 
 class Node(NamedTuple):
@@ -187,3 +189,38 @@ def closure(changes: list[Change], wanted: set[int]) -> list[int]:
             if names.intersection(other.names) or (isinstance(other, Enter) and other.inode in folders):
                 waiting.append(earlier)
     return sorted(needed)
+
+
+def survivors(pending: list[Change], seeds: int, singles_max: int = NEVER) -> Iterator[list[Change]]:
+    """Lists of changes, each of which may be what is left of ``pending``.
+
+    All, none; each single one lost (of more than ``singles_max``, that many spread over them); and ``seeds`` random
+    subsets, in which renames may be torn. The same arguments give the same lists.
+    """
+    yield list(pending)
+    if not pending:
+        return
+    yield []
+    step = max(1, -(-len(pending) // singles_max)) if singles_max else len(pending) + 1
+    for lost in range(len(pending) % step if singles_max else len(pending), len(pending), step):
+        yield _without(pending, {lost}, random.Random(lost))
+    for seed in range(seeds):
+        chance = random.Random(seed * 7919 + len(pending))
+        share = chance.random()
+        yield _without(pending, {place for place in range(len(pending)) if chance.random() < share}, chance)
+
+
+def _without(pending: list[Change], lost: set[int], chance: random.Random) -> list[Change]:
+    left = []
+    for place, change in enumerate(pending):
+        if place not in lost:
+            torn = isinstance(change, Move) and chance.random() < 0.1
+            left.append(replace(change, torn=True) if isinstance(change, Move) and torn else change)
+        elif isinstance(change, Data):
+            left.append(Data(change.inode, _spoiled(change.content, chance)))
+    return left
+
+
+def _spoiled(content: bytes, chance: random.Random) -> bytes:
+    piece = content[: chance.randrange(len(content) + 1)]
+    return chance.choice((b"", piece, bytes(len(content)), piece.ljust(len(content), b"\0")))

@@ -6,7 +6,7 @@ What a power cut leaves, and what must be survived; names in brackets are rows o
   operation itself is one more thing that may be there or not. With a list as ``watch`` one run without any cut leaves
   there what a cut at each of its operations would have found.
 * Everything since the last `sync` is a list of *changes*: a new name, a second name, a rename, a name that goes, a
-  file's bytes, an owner, a mode, a time. Each survives or does not, by itself (S2, S3): :func:`survivors` picks.
+  file's bytes, an owner, a mode, a time. Each survives or does not, by itself (S2, S3): `survivors` picks.
   - A change whose ground did not survive is lost with it: a name in a folder that did not, a second folder of a name
     that is still taken, the removal of a folder that something is left in.
   - A rename is one change: both names, or none. Into a folder that did not survive it did not happen. In a *torn* one
@@ -28,9 +28,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-import random
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
 from packagemanager.entry import DIRECTORY, FILE, LINK
@@ -49,7 +47,10 @@ from tests.simulator.file_changes import (
     State,
     Time,
     closure,
+    survivors,
 )
+
+__all__ = ["BLOCK_BYTES", "FileSystem", "Moment", "after_cut", "survivors"]
 
 
 class Moment(NamedTuple):
@@ -144,6 +145,8 @@ class FileSystem:
 
     def hard_link(self, old: str, new: str) -> None:
         inode = self._require(old)
+        if inode in self.now.folders:
+            _fail(errno.EPERM, old)
         folder, name = self._free_name(new)
         self._change("link", Enter(inode, folder, name))
 
@@ -174,14 +177,18 @@ class FileSystem:
 
     def replace(self, path: str, content: bytes) -> None:
         parent, _, name = path.rpartition("/")
-        temporary = f"{parent}/.{name}.new"
+        temporary = f"{parent}/.{name}.new".lstrip("/")
+        folder = self._place(path)[0]
         inode = self._find(temporary)
         if inode is None:
             inode = self._create(temporary, Node(FILE, 0o644))
-        self._change("data", Data(inode, content), blocks=1)
-        self._flush("flush file", lambda: self._settle(lambda one: not one.names and one.inode == inode))
-        self.rename(temporary, path)
-        folder = self._folder(parent)
+        try:
+            self._change("data", Data(inode, content), blocks=1)
+            self._flush("flush file", lambda: self._settle(lambda one: not one.names and one.inode == inode))
+            self.rename(temporary, path)
+        except OSError:
+            self.unlink(temporary)
+            raise
         self._flush("flush folder", lambda: self._settle(lambda one: folder in dict(one.names)))
 
     def sync(self) -> None:
@@ -200,7 +207,7 @@ class FileSystem:
     def _change(self, kind: str, change: Change, blocks: int = 0) -> None:
         self._begin(kind)
         self._require_room(change, blocks)
-        if any(self._is_link(number) for number in (change.inode, self._at(change.names))):
+        if any(self._is_a_way(number) for number in (change.inode, self._at(change.names))):
             self._canonicals.clear()
         change.apply(self.now)
         self.pending.append(change)
@@ -287,34 +294,32 @@ class FileSystem:
             found = self._canonicals[path] = self._walk(path)
         return found
 
-    def _is_link(self, inode: int | None) -> bool:
-        return inode is not None and self.now.nodes[inode].kind == LINK
+    def _is_a_way(self, inode: int | None) -> bool:
+        return inode is not None and self.now.nodes[inode].kind != FILE
 
     def _at(self, names: tuple[tuple[int, str], ...]) -> int | None:
         """The inode at the last of these names."""
         return self.now.folders[names[-1][0]].get(names[-1][1]) if names else None
 
     def _walk(self, path: str) -> str:
-        here: list[str] = []
-        todo = [part for part in reversed(path.split("/")) if part]
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                here = here[:-1]
-                continue
-            inode = self._literal([*here, part])
-            node = self.now.nodes[inode] if inode is not None else None
-            if node is None or node.kind != LINK:
-                here.append(part)
-                continue
-            links += 1
-            if links > LINKS_MAX:
-                _fail(errno.ELOOP, path)
-            target = os.fsdecode(node.content)
-            here = [] if target.startswith("/") else here
-            todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        here: tuple[str, ...] = ()
+        for part in filter(None, path.split("/")):
+            here = self._entered((*here, part), LINKS_MAX)
         return "/".join(here)
+
+    def _entered(self, place: tuple[str, ...], links_left: int) -> tuple[str, ...]:
+        """The folder that ``place`` leads to; ``place`` itself where it is no link, or no folder is where it leads."""
+        inode = self._literal(place)
+        if inode is None or self.now.nodes[inode].kind != LINK:
+            return place
+        if not links_left:
+            _fail(errno.ELOOP, "/".join(place))
+        target = os.fsdecode(self.now.nodes[inode].content)
+        here = () if target.startswith("/") else place[:-1]
+        for part in target.split("/"):
+            if part not in ("", "."):
+                here = here[:-1] if part == ".." else self._entered((*here, part), links_left - 1)
+        return here if self._literal(here) in self.now.folders else place
 
     def _literal(self, parts: Iterable[str]) -> int | None:
         inode: int | None = ROOT
@@ -365,38 +370,3 @@ def after_cut(base: State, left: Iterable[Change]) -> FileSystem:
     for change in left:
         change.apply(state)
     return FileSystem(state)
-
-
-def survivors(pending: list[Change], seeds: int, singles_max: int = NEVER) -> Iterator[list[Change]]:
-    """Lists of changes, each of which may be what is left of ``pending``.
-
-    All, none; each single one lost (of more than ``singles_max``, that many spread over them); and ``seeds`` random
-    subsets, in which renames may be torn. The same arguments give the same lists.
-    """
-    yield list(pending)
-    if not pending:
-        return
-    yield []
-    step = max(1, -(-len(pending) // singles_max)) if singles_max else len(pending) + 1
-    for lost in range(len(pending) % step if singles_max else len(pending), len(pending), step):
-        yield _without(pending, {lost}, random.Random(lost))
-    for seed in range(seeds):
-        chance = random.Random(seed * 7919 + len(pending))
-        share = chance.random()
-        yield _without(pending, {place for place in range(len(pending)) if chance.random() < share}, chance)
-
-
-def _without(pending: list[Change], lost: set[int], chance: random.Random) -> list[Change]:
-    left = []
-    for place, change in enumerate(pending):
-        if place not in lost:
-            torn = isinstance(change, Move) and chance.random() < 0.1
-            left.append(replace(change, torn=True) if isinstance(change, Move) and torn else change)
-        elif isinstance(change, Data):
-            left.append(Data(change.inode, _spoiled(change.content, chance)))
-    return left
-
-
-def _spoiled(content: bytes, chance: random.Random) -> bytes:
-    piece = content[: chance.randrange(len(content) + 1)]
-    return chance.choice((b"", piece, bytes(len(content)), piece.ljust(len(content), b"\0")))

@@ -16,8 +16,9 @@ from packagemanager.entry import DIRECTORY
 from packagemanager.phases import TRYING
 from packagemanager.plan_file import decode_phase
 from packagemanager.staging import Staging
+from tests.simulator.file_changes import survivors
 from tests.simulator.file_sets import NEW, OLD, Files, lay_down, plan
-from tests.simulator.filesystem import FileSystem, Moment, after_cut, survivors
+from tests.simulator.filesystem import FileSystem, Moment, after_cut
 
 if TYPE_CHECKING:
     from packagemanager.tree import Tree

@@ -186,6 +186,7 @@ def test_others_may_take_all_the_room_after_the_intent(judge: Judge, ending: Cal
     tree.blocks_max, tree.inodes_max = used(tree)
     engine.forward()
     assert judge.whole(tree, "full") == "new"
+    tree.blocks_max, tree.inodes_max = used(tree)
     ending(engine)
     judge.clean(tree, "full")
 

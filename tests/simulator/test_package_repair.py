@@ -6,12 +6,15 @@ import pytest
 
 from packagemanager import files as records
 from packagemanager import verify
+from packagemanager.changes import Wish
 from packagemanager.database import Database
 from packagemanager.deb import Deb
 from packagemanager.entry import NO_DIGEST
 from packagemanager.errors import DatabaseError, RefusedError, TransactionError
 from packagemanager.repair import repair
 from packagemanager.repair_plan import needed
+from packagemanager.transact import DONE, Manager, Order
+from payload.digest import digest
 from tests.simulator.filesystem import FileSystem
 from tests.simulator.repair_cases import (
     ALLOWED,
@@ -22,20 +25,25 @@ from tests.simulator.repair_cases import (
     PACKAGES,
     RECORDS,
     STATUS,
+    VERSIONS,
     base,
+    control,
     installed,
     nothing,
+    opened,
     problems,
     put,
     remove_all,
     seen,
     sources,
 )
+from tests.unit.deb_samples import control_tar, deb_of, member, tar_of
 from tests.unit.payload_samples import BytesReader
 
 pytestmark = [pytest.mark.requirement("D8"), pytest.mark.requirement("M20"), pytest.mark.fault("R4")]
 
 WHOLE = installed()
+TAKER = "taker:all"
 
 
 def system() -> FileSystem:
@@ -123,6 +131,20 @@ def test_packages_that_are_lacking_are_named_and_nothing_changes() -> None:
     assert seen(tree) == before
 
 
+def test_as_much_as_can_be_where_packages_are_lacking() -> None:
+    tree = system()
+    for path in ("usr/bin/tool", "usr/lib/other/deep/file", "usr/bin/link"):
+        tree.unlink(path)
+    outcome = repair(tree, lambda keys: sources([OTHER]), partial=True)
+    assert [finding.place for finding, _why in outcome.left] == ["usr/bin/tool", "usr/bin/again"]
+    assert [finding.place for finding in problems(tree)] == ["usr/bin/tool", "usr/bin/again"]
+    tree.unlink(f"{RECORDS}/other")
+    outcome = repair(tree, lambda keys: {}, partial=True)
+    assert [str(finding) for finding, _why in outcome.left][-1] == "other:all: no record of its files"
+    repair(tree, sources)
+    assert seen(tree) == seen(WHOLE)
+
+
 @pytest.mark.parametrize(
     ("package", "kind"),
     [(base(version="1.0-2"), RefusedError), (base(tool=b"changed"), TransactionError), (PACKAGES[OTHER], RefusedError)],
@@ -134,6 +156,28 @@ def test_another_package_than_was_installed_is_refused(package: bytes, kind: typ
     with pytest.raises(kind):
         repair(tree, lambda keys: {BASE: Deb(BytesReader(package))})
     assert seen(tree) == before
+
+
+def test_files_that_another_package_replaced_stay_its_own() -> None:
+    """Also where the record of the one that had them is lost, or the first of two names is the other's now."""
+    tree = system()
+    data = tar_of([member("usr/lib/data/text", content=b"replaced"), member("usr/bin/tool", content=b"another tool")])
+    text = control("taker", "1").replace(b"Description", b"Replaces: base\nDescription")
+    packages = {**PACKAGES, TAKER: deb_of(data, control_tar(text), ".gz")}
+    order = Order(Wish({**VERSIONS, TAKER: "1"}), lambda keys: opened(packages, keys), 3, digest(b"3"))
+    assert Manager(tree).apply(order, settle=True) == DONE
+    whole = seen(tree)
+    assert problems(tree) == []
+    tree.unlink(f"{RECORDS}/base")
+    repair(tree, lambda keys: opened(packages, keys))
+    assert seen(tree) == whole
+    tree.unlink(f"{RECORDS}/base")
+    tree.unlink("var/lib/dpkg/info/base.list")
+    repair(tree, lambda keys: opened(packages, keys))
+    assert seen(tree) == whole
+    tree.unlink("usr/bin/again")
+    outcome = repair(tree, lambda keys: opened(packages, keys))
+    assert ["another package" in why for _finding, why in outcome.left] == [True]
 
 
 def test_a_folder_with_files_of_others_is_left() -> None:

@@ -99,6 +99,20 @@ def test_phases_are_read_as_written() -> None:
         assert len(encode_phase(phase, digest(SMALL))) <= plan_file.PHASE_BYTES_MAX
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"unbrick-phase 2 forward " + bytes(32).hex().encode() + b"\n",
+        b"unbrick-phase 1 sideways " + bytes(32).hex().encode() + b"\n",
+        b"unbrick-phase 1 forward xyz\n",
+        b"unbrick-phase 1 forward\n",
+    ],
+)
+def test_a_phase_that_this_version_does_not_know_is_damaged(body: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode_phase(sealed(body))
+
+
 def test_bounds() -> None:
     for facts in ({"two words": ""}, {"": ""}, {str(number): "" for number in range(9)}):
         with pytest.raises(ValueError, match="no word"):

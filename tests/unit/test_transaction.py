@@ -11,6 +11,7 @@ import pytest
 from packagemanager.database import state_of
 from packagemanager.errors import TransactionError
 from packagemanager.master.delta import STATIC_IDS_MAX
+from packagemanager.order import order_of
 from packagemanager.transaction import believe
 from packagemanager.transaction_index import decode_index, encode_index, index_bytes
 from payload.bundle import decode_header, encode_header, read_header
@@ -85,6 +86,14 @@ def test_what_is_there_already_does_not_travel(master: Master) -> None:
     transaction = opened(master.transaction([same], [state(same)]))
     assert transaction.lacking(state(same)) == [] and transaction.index.parts == ()
     assert master.written.bytes == 4096
+
+
+@pytest.mark.requirement("M1")
+def test_what_may_go_and_what_is_purged_is_the_masters_word(master: Master) -> None:
+    only = master.add("only", "1", {"usr/bin/only": b"only"})
+    transaction = opened(master.transaction([only], [{}], expendable=["base"], purge=True))
+    wish = order_of(transaction, Folder(master.folder)).wish  # type: ignore[arg-type]
+    assert (wish.wanted, wish.expendable, wish.purge) == ({"only:amd64": "1"}, frozenset({"base"}), True)
 
 
 # --- who is believed: the production rules of bundles
@@ -316,6 +325,17 @@ def test_a_part_beyond_the_content_is_refused(plain: bytes) -> None:
     text = encode_index(opened(plain).index)[16:]
     with pytest.raises(TransactionError, match="part that cannot be"):
         decode_index(text, 4096)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_part_that_is_not_what_the_index_says_is_refused(master: Master, full: bool) -> None:
+    """The frames are right: the master made a mistake."""
+    old = master.add("tool", "1.0", {"usr/bin/tool": NOISE})
+    content = master.transaction([master.add("tool", "2.0", {"usr/bin/tool": NEXT})], [{}] if full else [state(old)])
+    transaction = opened(content)
+    transaction.index.parts[0].digest = bytes(32)
+    with pytest.raises(TransactionError, match="is not what the index says"):
+        transaction.sources({} if full else state(old), installed_root(master.folder / "root", old))
 
 
 @pytest.mark.fault("N3", "N4")
