@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packagemanager.engine import Engine
 from packagemanager.entry import FILE, Entry
-from packagemanager.operation import PUT, REMOVE, Operation
+from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, Operation
 from packagemanager.root import Root
 from packagemanager.staging import Staging
 from scripts.virtual.commands import run
@@ -19,7 +19,6 @@ from tests.boot.device import Device
 
 HINT = "run this as root, with loop devices and overlays"
 TRANSACTION = b"\x51" * 32
-PLAN = dict[str, bytes | None]
 
 
 @contextmanager
@@ -77,7 +76,12 @@ def stage(
 
 def _operations(tree: Root, plan: Mapping[str, bytes | None]) -> Iterator[Operation]:
     staging = Staging(tree)
+    made: set[str] = set()
     for path, content in plan.items():
+        folder = path.rpartition("/")[0]
+        if tree.look(folder) is None and folder not in made:
+            made.add(folder)
+            yield Operation(MAKE_DIRECTORY, folder, mode=0o755)
         kept = tree.look(path) is not None
         if content is None:
             yield Operation(REMOVE, path, kept=True)

@@ -178,12 +178,12 @@ def test_a_temporary_state_takes_no_packages(world: World) -> None:
         world.packages(is_scratch=True).take(world.transaction(world.package("1.0")))
 
 
-def taken(world: World, *serials: int) -> None:
-    """Version N of the package by transaction N, each building on the one before alone."""
+def taken(world: World, *serials: int, full: bool = False) -> None:
+    """Version N of the package by transaction N, each building on the one before alone, or ``full``."""
     before: Mapping[str, str] = {}
     for serial in serials:
         new = world.package(f"{serial}.0")
-        apply(world, world.transaction(new, states=[before], serial=serial), live=True)
+        apply(world, world.transaction(new, states=[before], serial=serial, full=full), live=True)
         world.mark_good()
         before = state(new)
 
@@ -247,3 +247,30 @@ def test_a_command_that_was_killed_is_gone_on_with_by_the_next_one(
     assert (world.record.state, world.content()) == ("TRYING", "1.0")
     world.mark_good()
     assert (world.record.state, world.record.packages_good) == ("CONFIRMED", 7)
+
+
+@pytest.mark.requirement("D8")
+def test_what_a_newer_transaction_can_do_alone_is_not_done_in_steps(world: World) -> None:
+    taken(world, 7, 8, 9, full=True)
+    assert world.store.serials() == [8, 9], "the one before, until the newest ran well"
+    world.lose_state()
+    assert world.packages().restore() == STAGED
+    world.recover()
+    world.mark_good()
+    assert (world.content(), world.record.packages_good) == ("9.0", 9)
+
+
+@pytest.mark.requirement("D8")
+def test_a_way_of_several_steps_is_gone_step_by_step(world: World) -> None:
+    first, second = world.package("1.0", "one"), world.package("2.0", "two")
+    for serial, wanted, before in ((7, [first], {}), (8, [first, second], state(first))):
+        apply(world, world.transaction(*wanted, states=[before], serial=serial), live=True)
+        world.mark_good()
+    assert world.store.serials() == [7, 8], "the second one does not bring what the first one brought"
+    world.lose_state()
+    for content in ("", "2.0"):
+        assert world.packages().restore() == STAGED
+        assert world.recover() == "packages_finished"
+        world.mark_good()
+        assert (world.content("one"), world.content("two")) == ("1.0", content)
+    assert world.packages().restore() == NOTHING
