@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from scripts.benchmarks import boot, delta, image, install, packages
+from scripts.benchmarks import boot, delta, image, install, package_deltas, packages
 from scripts.benchmarks.rows import Results
 from scripts.benchmarks.workplace import Workplace
 
@@ -29,5 +29,6 @@ BENCHMARKS = {
     ),
     "install": Benchmark("time of a full installation, proven on the disk", install.run, install.report),
     "packages": Benchmark("cost of installing real packages, beside dpkg", packages.run, packages.report),
+    "deltas": Benchmark("bytes of a real update of packages", package_deltas.run, package_deltas.report),
     "boot": Benchmark('time from "Run /init" to the real root\'s init', boot.run, boot.report),
 }

@@ -16,14 +16,11 @@ from packagemanager.master.package import Package
 from packagemanager.master.repository import APT_LISTS, apt_lists
 from packagemanager.master.transaction_file import Label, create_transaction
 from payload.sources import FileSource
+from scripts.benchmarks.package_deltas import NAMES
 from tests.unit.payload_samples import COMPATIBLE, KEY
 from tests.unit.transaction_samples import Folder, opened, state, unpacked
 
 pytestmark = [pytest.mark.requirement("M3"), pytest.mark.long]
-NAMES = (
-    "libc6", "openssl", "libssl3", "systemd", "libsystemd0", "python3.11-minimal", "libpython3.11-minimal",
-    "libpython3.11-stdlib", "perl-base", "openssh-client",
-)  # fmt: skip
 SHARE_MAX = 0.25
 DEVICE_BYTES_MAX = 40 << 20  # with the interpreter and all that these tests import
 SECONDS_MAX = 300
