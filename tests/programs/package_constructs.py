@@ -80,7 +80,8 @@ CONSTRUCTS: dict[str, list[Step]] = {
         p("1", {"/a/e/x": "1", "/a/d": ("e",)}), p("2", {"/a/e/y": "y", "/a/d/x": "2"})],
     "a folder that becomes a file": [p("1", {"/a/d/x": "1", "/a/d/s/y": "2"}), p("2", {"/a/d": "file"})],
     "files below a link that comes with another package": [
-        [p("1", {"/a/real/x": "1", "/a/link": ("real",)}), q("1", {"/a/link/y": "2"})], q("2", {"/a/link/y": "3"}), "q", "p"],
+        [p("1", {"/a/real/x": "1", "/a/link": ("real",)}), q("1", {"/a/link/y": "2"})],
+        q("2", {"/a/link/y": "3"}), "q", "p"],
     "a file that becomes a folder": [p("1", {"/a/d": "f"}), p("2", {"/a/d/x": "2"})],
     "a link to nothing that becomes a folder": [p("1", {"/a/d": ("no",)}), p("2", {"/a/d/x": "2"})],
     "a file and a link change places": [
