@@ -120,6 +120,9 @@ def unpack(
     is_listed = "md5sums" in files
 
     incoming.ground = ground
+    if change.old is not None and change.old.present:
+        for path in database.list(change.old):
+            ground.tree.ahead(path)  # to be compared with what comes, without waiting for the disk file by file
 
     def sink(entry: Entry, pieces: Iterator[bytes]) -> None:
         state = md5() if entry.path in guarded or not is_listed else None

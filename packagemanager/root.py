@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LINKS_MAX = 40  # as the kernel's
 FOLDERS_KEPT_MAX = 128
+AHEAD_BYTES_MAX = 1 << 20
 INODES_UNLIMITED = 1 << 40
 _FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
@@ -111,6 +112,18 @@ class Root:
             os.close(descriptor)
             raise OSError(errno.EINVAL, "not a file", path)
         return os.fdopen(descriptor, "rb", buffering=0)
+
+    def ahead(self, path: str) -> None:
+        try:
+            descriptor = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return
+        try:
+            os.posix_fadvise(descriptor, 0, AHEAD_BYTES_MAX, os.POSIX_FADV_WILLNEED)
+        except OSError:
+            return  # not a file
+        finally:
+            os.close(descriptor)
 
     def free(self) -> tuple[int, int]:
         found = os.fstatvfs(self._root)

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
         def open(self, path: str) -> Reader: ...
 
+        def ahead(self, path: str) -> None:
+            """A file's content will be asked for soon, if there is a file. A hint: never an error, nothing changes."""
+
         def write(self, path: str, content: Iterable[bytes]) -> None:
             """A new file of mode 0600. What exists there already is an error."""
 

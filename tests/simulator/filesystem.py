@@ -118,6 +118,9 @@ class FileSystem:
         self._look()
         return io.BytesIO(self._node(path, FILE).content)
 
+    def ahead(self, path: str) -> None:
+        pass
+
     def free(self) -> tuple[int, int]:
         blocks, inodes = self._used()
         return (self.blocks_max - blocks) * BLOCK_BYTES, self.inodes_max - inodes
