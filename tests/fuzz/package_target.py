@@ -199,7 +199,7 @@ TARGETS = {
     "tar": Target(check_tar, tar_seeds, mutate_tar, 500_000),
     "stream": Target(check_stream, stream_seeds, mutate_bytes, 1_000_000),
     "deb": Target(check_deb, deb_seeds, mutate_tar, 500_000),
-    "control": Target(check_control, control_seeds, mutate_bytes, 1_000_000),
+    "control": Target(check_control, control_seeds, mutate_bytes, 300_000),
     "relations": Target(check_relations, lambda: RELATIONS, mutate_bytes, 1_000_000),
     "versions": Target(check_versions, lambda: VERSIONS, mutate_bytes, 1_000_000),
 }
