@@ -298,6 +298,9 @@ class Manager:
             del rough
             database = Database(self.tree)
             ground = Ground(self.tree, database)
+            turns.database = database  # what was looked up before is in nobody's memory any more
+            for one in incoming:
+                one.ground = None
         self._report("plan", 0, 1)
         plan = planner.make(changes, incoming, order.wanted, database, ground, staging)
         self._report("plan", 1, 1)
