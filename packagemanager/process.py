@@ -110,7 +110,10 @@ def _read(reading: int, said: bytes, seconds: float) -> bytes:
 
 def _end(process: int) -> int:
     """End the process group; the exit code, or SIGKILL's where the kernel does not let go of it in time."""
-    os.killpg(process, signal.SIGKILL)  # its leader was not waited for yet: the group is there
+    try:
+        os.killpg(process, signal.SIGKILL)
+    except ProcessLookupError:  # so busy a machine that it did not come to make its group; it was not waited for yet
+        os.kill(process, signal.SIGKILL)
     deadline = time.monotonic() + ENDING_SECONDS_MAX
     while time.monotonic() < deadline:
         ended, status = os.waitpid(process, os.WNOHANG)
