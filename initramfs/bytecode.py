@@ -31,14 +31,13 @@ IDENTIFIER = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 
 
 def compiled(module: SourceModule) -> bytes:
-    """The marshalled code object of ``module``. Libraries lose their docstrings.
+    """The marshalled code object of ``module``, without its docstrings: nothing on a device shows them.
 
     Raises:
         SysrootError: the source does not compile, or holds a constant that cannot be frozen.
     """
     tree = parse(module)
-    if not module.own:
-        _drop_docstrings(tree)
+    _drop_docstrings(tree)
     code = compile(tree, f"<frozen {module.name}>", "exec", dont_inherit=True, optimize=0)
     return dumps(code)
 
