@@ -23,7 +23,16 @@ OWN_FOLDER = Path(__file__).resolve().parents[1]
 NATIVE_SOURCES = OWN_FOLDER / "recovery/native"
 HTTPS_ROOTS = ("payload.tls",)
 HTTPS_OPTIONS = ("_unbrick_tls",)
-LIBRARIES = ("transitions", "six")
+LIBRARIES = ("transitions",)
+# Of these modules of libraries a device uses a line or two; with what they import they are 90 KB of an image.
+STAND_INS = {
+    # for transitions
+    "inspect": "from types import MethodType\ndef ismethod(value):\n    return isinstance(value, MethodType)\n",
+    "six": "string_types = (str,)\n",
+    # for argparse: there is one language
+    "gettext": "def gettext(text):\n    return text\n"
+    "def ngettext(one, many, count):\n    return one if count == 1 else many\n",
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ def frozen_init(device: Config, sysroot: Path, cache: Path) -> FrozenInit:
         ConfigError: the root key or the trust anchors cannot be read.
         MissingFile, SysrootError, ToolError: as :mod:`initramfs.freeze`.
     """
-    extra = {"device_config": frozen_module(device), **stand_ins(device)}
+    extra = {"device_config": frozen_module(device), **STAND_INS, **stand_ins(device)}
     https = device.network is not None and device.network.https
     with tempfile.TemporaryDirectory(prefix="unbrick-freeze-") as folder:
         work = Path(folder)
