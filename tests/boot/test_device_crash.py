@@ -23,6 +23,7 @@ def plug_in_disk(device: Device, guest: Machine) -> None:
     guest.monitor.execute("device_add", json.loads(device_properties(disk, "late")))
 
 
+@pytest.mark.long
 def test_python_that_ends_is_started_again_then_rests_and_goes_on_when_the_disk_appears(device: Device) -> None:
     guest = device.power_on(RETRY_SOON, disks=())
     for _ in range(STARTS):

@@ -64,6 +64,7 @@ def test_a_rotten_header_copy_is_written_again_from_the_other(device: Device) ->
 
 @pytest.mark.requirement("D4")
 @pytest.mark.fault("H2", "H4")
+@pytest.mark.long
 def test_a_new_version_that_panics_gives_way_to_the_one_that_ran_well(device: Device) -> None:
     device.kit.install(device.disk, device.kit.bundle(2, "panic"))
     console = device.boot(version=1)

@@ -57,6 +57,7 @@ def test_a_stick_that_was_there_before_the_start_is_found(device: Device, tmp_pa
 
 
 @pytest.mark.fault("T1", "T4")
+@pytest.mark.long
 def test_bad_sticks_are_refused_by_name_with_a_reason_and_a_good_one_ends_the_waiting(
     device: Device, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_debian_reaches_multi_user_and_confirms(boot: Boot, parts: Parts, filesy
     assert guest.boots == 1
 
 
+@pytest.mark.long
 def test_debian_with_a_failed_unit_starts_again_unconfirmed(boot: Boot, parts: Parts) -> None:
     recipe = OsRecipe(2, misbehave="never-good", unbrick_binary=parts.mark_good)
     guest = boot(debian_root.build_os(recipe, CACHE), DEBIAN)
