@@ -37,7 +37,7 @@ def compiled(module: SourceModule) -> bytes:
         SysrootError: the source does not compile, or holds a constant that cannot be frozen.
     """
     tree = parse(module)
-    _drop_docstrings(tree)
+    drop_docstrings(tree)
     code = compile(tree, f"<frozen {module.name}>", "exec", dont_inherit=True, optimize=0)
     return dumps(code)
 
@@ -52,7 +52,8 @@ def dumps(code: CodeType) -> bytes:
     return bytes(writer.output)
 
 
-def _drop_docstrings(tree: ast.Module) -> None:
+def drop_docstrings(tree: ast.Module) -> None:
+    """Take them out of ``tree``; a body that was nothing else becomes ``pass``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
