@@ -6,6 +6,7 @@ import hashlib
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,9 @@ PREVIOUS = bytes(range(32))
 ON_THE_BOOT_PATH = {"_blake2", "_struct", "statemachine"} | {
     f"statemachine.{name}" for name in ("journal", "ring", "merge", "store")
 }
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def encoded(body: bytes = b"state", size: int = 4096, term: int = 7, sequence: int = 300) -> bytes:
@@ -150,5 +154,5 @@ def test_the_boot_path_imports_next_to_nothing() -> None:
         "import sys; before = set(sys.modules); import statemachine.store; print(*sorted(set(sys.modules) - before))"
     )
     command = [sys.executable, "-S", "-c", program]
-    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
-    assert set(out.split()) - {"__future__"} == ON_THE_BOOT_PATH
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, cwd=ROOT)
+    assert set(done.stdout.split()) - {"__future__"} == ON_THE_BOOT_PATH
