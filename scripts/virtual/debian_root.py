@@ -91,12 +91,12 @@ ExecStart=/bin/false
 """
 
 
-def build_os(recipe: OsRecipe, cache: Path) -> OsImage:
-    """The image of this recipe, made now or taken from ``cache``.
+def build_os(recipe: OsRecipe, cache: Path, base: Path | None = None) -> OsImage:
+    """The image of this recipe, made now or taken from ``cache``. ``base`` is the archive of another Debian.
 
     Raises: SetupError.
     """
-    base = build_base(cache)
+    base = base or build_base(cache)
     layer = layer_of(recipe, base)
 
     def make(folder: Path) -> None:

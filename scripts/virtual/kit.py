@@ -54,7 +54,7 @@ class Kit:
     def root_key(self) -> bytes:
         return bytes.fromhex(self.config["keyring"]["root"])
 
-    def bundle(self, version: int, misbehave: str = "", **how: str) -> Path:
+    def bundle(self, version: int, misbehave: str = "", **how: Any) -> Path:
         """The signed bundle of a version of the operating system."""
         from payload.bundle import MAGIC, PREFIX
         from payload.create import BundleInput, ImageInput, create
@@ -75,9 +75,9 @@ class Kit:
         identity["format"] = f"{MAGIC.hex()} {PREFIX.format} {','.join(MANIFEST_KEYS)}"
         return cached(CACHE, "bundle", identity, make) / "os.ubk"
 
-    def _build_os(self, recipe: OsRecipe, how: dict[str, str]) -> OsImage:
+    def _build_os(self, recipe: OsRecipe, how: dict[str, Any]) -> OsImage:
         if self.system == "debian":
-            return debian_root.build_os(recipe, CACHE)
+            return debian_root.build_os(recipe, CACHE, **how)
         return tiny_root.build_os(recipe, CACHE, **how)
 
     def disk(self, path: Path, bundle: Path, payload: Path | None = None) -> DeviceDisk:

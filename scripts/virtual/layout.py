@@ -98,6 +98,7 @@ class Device:
     network: bool = False
     addresses: tuple[str, ...] = ()
     https: bool = False  # believes the certificates of ``ca.pem``, beside the configuration
+    boot_modules: tuple[str, ...] = ()  # further ones that the OS finds loaded
 
 
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "squashfs", "erofs", "ext4", "overlay", "i6300esb", "evdev")
@@ -160,7 +161,7 @@ arch = "amd64"
 package = "linux-image-amd64"
 
 [modules]
-boot = {_texts(BOOT_MODULES)}
+boot = {_texts((*BOOT_MODULES, *device.boot_modules))}
 recovery = {_texts(RECOVERY_MODULES)}
 
 [programs]

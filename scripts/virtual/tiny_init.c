@@ -1,7 +1,8 @@
 /* The tiny OS: one program that is its init and everything else. It says that it is up, confirms the boot
  * with the device's own command and waits. What goes wrong with it is read from /etc/misbehave, which an
  * overlay may change; what it does at the end from /etc/after-good, or `tiny.after=` on the kernel's
- * command line, and `tiny.unbrick=` there runs the device's command with these words. Statically linked; needs no other file but /usr/lib/unbrick/unbrick.
+ * command line, and `tiny.unbrick=` there runs the device's command with these words, which `tiny.kill=` ends after so
+ * many milliseconds. Statically linked; needs no other file but /usr/lib/unbrick/unbrick.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -179,6 +180,18 @@ static int mark_good(void)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* End a program after the milliseconds of `tiny.kill=` on the kernel's command line, as nothing can prevent. */
+static void kill_in_time(pid_t program)
+{
+	char line[TEXT_BYTES_MAX];
+	char *milliseconds = option("tiny.kill=", line);
+
+	if (!milliseconds)
+		return;
+	usleep(atoi(milliseconds) * 1000);
+	kill(program, SIGKILL);
+}
+
 /* Run the device's command with the words of `tiny.unbrick=` on the kernel's command line, set apart by commas. */
 static void run_unbrick(void)
 {
@@ -197,6 +210,8 @@ static void run_unbrick(void)
 		execv(UNBRICK, words);
 		_exit(127);
 	}
+	if (child > 0)
+		kill_in_time(child);
 	if (child > 0 && waitpid(child, &status, 0) == child) {
 		snprintf(text, sizeof(text), "%d", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 		say("unbrick ended with ", text);

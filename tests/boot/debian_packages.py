@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from packagemanager.control import paragraphs
 from packagemanager.master.emit import Order
+from packagemanager.master.order import configure_order
 from packagemanager.master.package import Package
 from packagemanager.master.repository import deb_file
 from packagemanager.master.transaction_file import Label, create_transaction
@@ -60,11 +62,15 @@ class Base:
         output.write_bytes(deb_of(tar_of(members), control_tar(control.encode()), ".gz"))
         return deb_file(output)
 
-    def transaction(self, new: Package, serial: int, compatible: str, key: Path, output: Path) -> None:
-        """Everything as it is, but ``new``."""
-        wanted = [new if package.key == new.key else package for package in self.packages.values()]
+    def transaction(
+        self, new: Iterable[Package], serial: int, compatible: str, key: Path, output: Path, old: Iterable[Package] = ()
+    ) -> None:
+        """Everything as it is, but ``new``. Of those whose ``old`` package is given only the difference is sent."""
+        changed = {package.key: package for package in new}
+        wanted = configure_order((self.packages | changed).values(), lambda _package: False)
         state = {package.key: package.version for package in self.packages.values()}
-        order = Order("amd64", wanted, wanted, (), [state], _nobody_has_it)
+        had = {(package.key, package.version): package for package in old}
+        order = Order("amd64", wanted, wanted, (), [state], lambda *which: had.get(which))
         create_transaction(order, Label(compatible, serial, str(serial), 100, 200), [load_signing_key(key)], [], output)
 
 
@@ -72,7 +78,3 @@ def _that_crashes(library: bytes) -> bytes:
     """The same headers, and code that is nothing but HLT, which no program may execute."""
     start, end = len(library) // 8, len(library) * 3 // 4
     return library[:start] + b"\xf4" * (end - start) + library[end:]
-
-
-def _nobody_has_it(_key: str, _version: str) -> Package | None:
-    return None

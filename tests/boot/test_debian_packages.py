@@ -47,10 +47,14 @@ def base() -> Base:
     return Base(debian_root.build_base(CACHE))
 
 
-def taking(options: str = "", restart: int = 4) -> Layer:
-    """What makes the OS take the transaction in its user data, and restart where the command ends with ``restart``."""
+def taking(options: str = "", restart: int = 4, where: str = "/data/t.ubk", first: str = "true") -> Layer:
+    """What makes the OS take the transaction at ``where``, and restart where the command ends with ``restart``.
+
+    ``first`` is a command of the shell that comes before.
+    """
     layer = Layer()
-    layer.file("etc/systemd/system/take.service", APPLY.format(options=options, restart=restart))
+    unit = APPLY.format(options=options, restart=restart, where=where, first=first)
+    layer.file("etc/systemd/system/take.service", unit)
     layer.file("etc/systemd/system/multi-user.target.d/take.conf", "[Unit]\nWants=take.service\n")
     return layer
 
@@ -59,7 +63,7 @@ def taking(options: str = "", restart: int = 4) -> Layer:
 def device(kit: Kit, base: Base, machine: MachineFactory, tmp_path: Path) -> Device:
     """A Debian from the factory, with a transaction for a libc that crashes in its user data."""
     device = Device(kit, kit.disk(tmp_path / "device.img", kit.bundle(1)), machine)
-    base.transaction(base.broken_libc(tmp_path), 7, kit.device.compatible, kit.folder / "signing.key", tmp_path / "t")
+    base.transaction([base.broken_libc(tmp_path)], 7, kit.device.compatible, kit.folder / "signing.key", tmp_path / "t")
     device.disk.data.write("/user/t.ubk", (tmp_path / "t").read_bytes())
     return device
 
