@@ -97,7 +97,9 @@ class Database:
         self.overrides = _overrides(tree)
         self._lists: dict[str, tuple[str, ...]] = {}
         self._names: dict[str, list[str]] | None = None
-        self._qualified = (read_text(tree, FORMAT, SMALL_TEXT_BYTES_MAX) or b"").strip() == b"1"
+        text = read_text(tree, FORMAT, SMALL_TEXT_BYTES_MAX)
+        self.lacks_format = text is None and _is_new(_by_stem(tree))
+        self._qualified = self.lacks_format or (text or b"").strip() == b"1"
 
     def installed(self) -> dict[str, str]:
         """Key to version of what is there whole: the state of the device."""
@@ -290,6 +292,12 @@ def _by_stem(tree: Tree) -> dict[str, list[str]]:
         if dot and stem and what:
             found.setdefault(stem, []).append(what)
     return found
+
+
+def _is_new(stems: Iterable[str]) -> bool:
+    """Whether a database whose `format` is not there has dpkg's newer names: or none at all, then it begins with them."""
+    names = list(stems)
+    return not names or any(":" in name for name in names)
 
 
 def _paths(path: str, text: bytes | None, package: Package) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def texts(
     for path, content in _triggers(changes, incoming, database).items():
         found.write(path, content) if content is not None else found.remove(path)
     before = known.read_text(database.tree, known.STATUS) or b""
-    if known.read_text(database.tree, known.FORMAT) is None:
+    if database.lacks_format:
         found.write(known.FORMAT, FORMAT_TEXT)
     found.write(known.STATUS_OLD, before)
     found.write(known.STATUS, database.status(stanzas))

@@ -31,6 +31,7 @@ from tests.simulator.package_world import (
     differences,
     is_clean,
     snapshot,
+    system,
 )
 
 if TYPE_CHECKING:
@@ -88,6 +89,17 @@ def test_scripts_are_called_around_the_change() -> None:
     assert manager.settle() == DONE
     assert is_clean(tree)
     assert manager.settle() == NOTHING_TO_DO
+
+
+def test_the_first_transaction_of_a_root_without_a_format_of_names() -> None:
+    tree, world = system(), World()
+    tree.unlink("var/lib/dpkg/info/format")
+    for version in ("1", "2"):
+        library = p(version, {"/usr/p": version}, architecture="amd64", control="Multi-Arch: same\n")
+        assert apply(tree, world.install(library)) == DONE
+        database = Database(tree)
+        assert database.list(database.packages["p:amd64"]) == ("", "usr", "usr/p")
+        assert not database.lacks_format and verify(database) == []
 
 
 @pytest.mark.parametrize("call", ["q.prerm remove", "p.preinst upgrade 1 2"])

@@ -77,6 +77,15 @@ def test_names_in_info_have_the_architecture_where_several_may_be(tree: FileSyst
     assert Database(tree).info_path(libc.fields, "list") == "var/lib/dpkg/info/libc6.list"
 
 
+def test_without_a_format_the_names_tell_which_it_is(tree: FileSystem) -> None:
+    tree.unlink("var/lib/dpkg/info/format")
+    libc = Database(tree).packages["libc6:amd64"]
+    assert Database(tree).lacks_format and Database(tree).list(libc) == ("", "usr")
+    for name in ("list", "postinst"):
+        tree.rename(f"var/lib/dpkg/info/libc6:amd64.{name}", f"var/lib/dpkg/info/libc6.{name}")
+    assert not Database(tree).lacks_format and Database(tree).list(libc) == ("", "usr")
+
+
 def test_the_native_architecture_is_dpkgs(tree: FileSystem) -> None:
     put(tree, "var/lib/dpkg/arch", b"i386\namd64\n")
     assert Database(tree).architectures() == ("amd64", "i386")
