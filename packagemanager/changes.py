@@ -7,7 +7,7 @@ system needs, is refused by name before anything changes.
 from __future__ import annotations
 
 from packagemanager import version
-from packagemanager.control import Relation, parse_relations
+from packagemanager.control import Relation, identity, parse_relations
 from packagemanager.errors import RefusedError
 
 TYPE_CHECKING = False
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from packagemanager.control import Paragraph
     from packagemanager.database import Package
 
-KEEP, INSTALL, UPGRADE, DOWNGRADE, REINSTALL, REMOVE = "keep", "install", "upgrade", "downgrade", "reinstall", "remove"
-UNPACKED = (INSTALL, UPGRADE, DOWNGRADE, REINSTALL)
+INSTALL, UPGRADE, DOWNGRADE, REINSTALL, REMOVE = "install", "upgrade", "downgrade", "reinstall", "remove"
 PROBLEMS_TOLD_MAX = 8
 ALL = "all"
 
@@ -166,6 +165,7 @@ def decide(
     """
     missing = [key for key in lacking(packages, wish) if key not in offered]
     _refuse(f"{key} {wish.wanted[key]} is wanted and nobody brings it" for key in missing)
+    _refuse(_others(offered, wish.wanted))
     after = {key: offered[key] if key in offered else packages[key].fields for key in wish.wanted}
     pairs = _replaced(packages, wish.wanted)
     gone = [
@@ -197,6 +197,14 @@ def _refuse(problems: Iterable[str]) -> None:
             "; ".join((*found[:PROBLEMS_TOLD_MAX], *more)),
             "Nothing was changed. The master has to send a wanted set that fits together for this device.",
         )
+
+
+def _others(offered: Mapping[str, Paragraph], wanted: Mapping[str, str]) -> Iterable[str]:
+    """What comes under the name of another package, or in another version than the master said."""
+    for key, fields in offered.items():
+        name, number, architecture = identity(fields)
+        if f"{name}:{architecture}" != key or version.compare(number, wanted[key]):
+            yield f"{key} {wanted[key]} is wanted and {name}:{architecture} {number} comes in its place"
 
 
 def _replaced(packages: Mapping[str, Package], wanted: Mapping[str, str]) -> dict[str, str]:
