@@ -65,7 +65,7 @@ def entries(
     """
     limits = bounds or Bounds()
     source = _Source(pieces, limits.bytes)
-    names = _Names(limits.entries)
+    names = Names(limits.entries)
     while (header := _header(source)) is not None:
         entry = _entry(header, owners or Owners())
         content = source.content(entry.size)
@@ -175,7 +175,7 @@ def _target(path: str, kind: str, target: bytes) -> str:
         return clean(target)
     if kind != LINK:
         return ""
-    if not 0 < len(target) <= PATH_BYTES_MAX or _has_control(target):
+    if not 0 < len(target) <= PATH_BYTES_MAX or has_control(target):
         raise _refused(f"the link {path!r} leads nowhere")
     return target.decode("utf-8", "surrogateescape")
 
@@ -183,20 +183,20 @@ def _target(path: str, kind: str, target: bytes) -> str:
 def clean(path: bytes) -> str:
     """The one form of a path: without ``.`` and double slashes; the root is empty. Raises ``ArchiveError``."""
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    if not path or path[0] == 0x2F or b".." in parts or _has_control(path) or len(path) > PATH_BYTES_MAX:
+    if not path or path[0] == 0x2F or b".." in parts or has_control(path) or len(path) > PATH_BYTES_MAX:
         raise _refused(f"{path[:PATH_BYTES_MAX]!r} is no path in a package")
     if any(len(part) > NAME_BYTES_MAX for part in parts):
         raise _refused(f"{path!r} has a name of more than {NAME_BYTES_MAX} bytes")
     return b"/".join(parts).decode("utf-8", "surrogateescape")
 
 
-def _has_control(text: bytes) -> bool:
+def has_control(text: bytes) -> bool:
     """dpkg's lists have a path in a line; nothing that ends a line or a text may be in one."""
     return text.translate(None, CONTROLS) != text
 
 
-class _Names:
-    """What the archive has had so far, by path."""
+class Names:
+    """What an archive has had so far, by path. Methods raise ``ArchiveError`` for what does not belong together."""
 
     def __init__(self, entries_max: int) -> None:
         self._kinds: dict[str, str] = {}
