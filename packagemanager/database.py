@@ -18,9 +18,15 @@ from payload.digest import digest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Protocol
 
     from packagemanager.control import Paragraph
-    from packagemanager.tree import Tree
+    from packagemanager.tree import Reader, Tree
+
+    class Files(Protocol):
+        """What is read of a tree for the content of one file."""
+
+        def open(self, path: str) -> Reader: ...
 
 FOLDER = "var/lib/dpkg"
 STATUS, STATUS_OLD, UPDATES = f"{FOLDER}/status", f"{FOLDER}/status-old", f"{FOLDER}/updates"
@@ -31,7 +37,7 @@ TEXT_BYTES_MAX = 64 << 20
 SMALL_TEXT_BYTES_MAX = 4 << 20
 UPDATES_MAX = 10000
 PATH_BYTES_MAX = 4096
-ID_MAX = 2**32 - 2
+ID_MAX, ID_DIGITS_MAX = 2**32 - 2, 20
 READ_BYTES = 1 << 20
 
 WANTS = ("unknown", "install", "hold", "deinstall", "purge")
@@ -196,7 +202,7 @@ class Diversions:
         return len(self._to)
 
 
-def read_text(tree: Tree, path: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
+def read_text(tree: Files, path: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
     """A whole file, or None where there is none. Raises ``DatabaseError``."""
     try:
         reader = tree.open(path)
@@ -345,14 +351,15 @@ def _id(text: str, known: Mapping[str, int]) -> int:
     return number
 
 
-def ids(tree: Tree, path: str) -> dict[str, int]:
+def ids(tree: Files, path: str) -> dict[str, int]:
     """Name to number, of `etc/passwd` or `etc/group`; lines that are none are left out, as the C library does."""
     text = (read_text(tree, path, SMALL_TEXT_BYTES_MAX) or b"").decode("utf-8", "surrogateescape")
     found: dict[str, int] = {}
     for line in text.split("\n"):
         words = line.split(":")
-        if len(words) > 2 and words[2].isascii() and words[2].isdigit() and int(words[2]) <= ID_MAX:
-            found.setdefault(words[0], int(words[2]))
+        number = words[2] if len(words) > 2 and words[0] else ""
+        if number.isascii() and number.isdigit() and len(number) <= ID_DIGITS_MAX and int(number) <= ID_MAX:
+            found.setdefault(words[0], int(number))
     return found
 
 

@@ -11,7 +11,7 @@ whole package, else it says by name what is missing and in which state it is.
 
 from __future__ import annotations
 
-from packagemanager.database import state_of
+from packagemanager.database import ids, state_of
 from packagemanager.errors import TransactionError
 from packagemanager.transaction_index import DEB, INDEX_BYTES_MAX, START, decode_index, index_bytes
 from payload.digest import hasher
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 CHECK_BYTES = 1 << 20
 PACKAGES_TOLD_MAX = 8
-OWNERS_BYTES_MAX = 1 << 20
 
 
 def believe(
@@ -178,21 +177,13 @@ _UNREADABLE = "Bring the transaction again; what was read of it so far is right,
 
 
 def owners_of(tree: Tree) -> Owners:
-    """The users and groups of the system that packages are unpacked for; none where it has no such files."""
+    """The users and groups of the system that packages are unpacked for; none where it has no such files.
+
+    Raises ``DatabaseError`` where they cannot be read: files would be given to others than the package says.
+    """
     from packagemanager.tar import Owners
 
-    texts = []
-    for path in ("etc/passwd", "etc/group"):
-        try:
-            file = tree.open(path)
-        except OSError:
-            texts.append(b"")
-            continue
-        try:
-            texts.append(file.read(OWNERS_BYTES_MAX))
-        finally:
-            file.close()
-    return Owners(*texts)
+    return Owners(ids(tree, "etc/passwd"), ids(tree, "etc/group"))
 
 
 def digest_of(content: ImageContent, offset: int, size: int) -> bytes:
