@@ -16,7 +16,7 @@ from packagemanager.errors import TransactionError
 from packagemanager.transaction_index import DEB, INDEX_BYTES_MAX, START, decode_index, index_bytes
 from payload.digest import hasher
 from payload.errors import BundleError
-from payload.frames import FrameReader
+from payload.frames import FrameReader, PlainContent
 from payload.manifest import PACKAGES
 from payload.trust import verify
 
@@ -193,49 +193,27 @@ def digest_of(content: ImageContent, offset: int, size: int) -> bytes:
     return state.digest()
 
 
-class ImageContent:
-    """The plain content of the image, every frame verified as it is read; one frame is kept.
+class ImageContent(PlainContent):
+    """The plain content of the image. Reads raise ``TransactionError``: an archive inside of it need not know what it
+    lies in."""
 
-    Reads raise ``TransactionError``: an archive inside of it need not know what it lies in.
-    """
-
-    __slots__ = ("_frames", "_index", "_plain", "size")
-
-    def __init__(self, frames: FrameReader) -> None:
-        self._frames = frames
-        self._index = -1
-        self._plain = b""
-        self.size = frames.table.image_bytes
+    __slots__ = ()
 
     @property
     def is_far(self) -> bool:
-        return self._frames.is_far
+        return self.frames.is_far
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes at ``offset``; fewer at the end."""
-        pieces = []
-        length = min(length, self.size - offset)
-        frame_bytes = self._frames.table.frame_bytes
-        while length > 0:
-            start = offset % frame_bytes
-            piece = self._frame(offset // frame_bytes)[start : start + length]
-            pieces.append(piece)
-            offset += len(piece)
-            length -= len(piece)
-        return b"".join(pieces)
-
-    def _frame(self, index: int) -> bytes:
-        if index != self._index:
-            try:
-                self._plain, self._index = self._frames.frame(index), index
-            except BundleError as error:
-                raise TransactionError(f"the transaction cannot be read: {error}", _UNREADABLE) from error
-        return self._plain
+        try:
+            return super().read(offset, length)
+        except BundleError as error:
+            raise TransactionError(f"the transaction cannot be read: {error}", _UNREADABLE) from error
 
     def announce(self, ranges: Iterable[tuple[int, int]]) -> None:
-        size = self._frames.table.frame_bytes
+        size = self.frames.table.frame_bytes
         wanted = [index for offset, length in ranges for index in range(offset // size, -(-(offset + length) // size))]
-        self._frames.announce(list(dict.fromkeys(wanted)))
+        self.frames.announce(list(dict.fromkeys(wanted)))
 
 
 class PartReader:
