@@ -28,7 +28,7 @@ STORED_BYTES_MAX = 16 << 20
 GROUP_BYTES_MAX = 4 << 20
 REFERENCE_BYTES_MAX = 8 << 20
 FILE_BYTES_MAX = 1 << 40
-CONTROL_BYTES_MAX = 16 << 20
+PIECES_MAX = 2**16 - 1  # of a frame: see FRAME
 
 PLAIN_LENGTH = Struct("<I")
 # control files, entries, groups, old versions
