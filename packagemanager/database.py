@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
         def open(self, path: str) -> Reader: ...
 
+
 FOLDER = "var/lib/dpkg"
 STATUS, STATUS_OLD, UPDATES = f"{FOLDER}/status", f"{FOLDER}/status-old", f"{FOLDER}/updates"
 INFO, FORMAT, ARCHITECTURES = f"{FOLDER}/info", f"{FOLDER}/info/format", f"{FOLDER}/arch"
@@ -301,7 +302,7 @@ def _by_stem(tree: Tree) -> dict[str, list[str]]:
 
 
 def _is_new(stems: Iterable[str]) -> bool:
-    """Whether a database whose `format` is not there has dpkg's newer names: or none at all, then it begins with them."""
+    """Whether one whose `format` is not there has dpkg's newer names, or none at all: then it begins with them."""
     names = list(stems)
     return not names or any(":" in name for name in names)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from packagemanager import plan_database
 from packagemanager.arriving import Arriving, Step
 from packagemanager.claims import settle
-from packagemanager.conffiles import OLD_NAME, REMOVE_ON_UPGRADE
+from packagemanager.conffiles import NEVER_CONFIGURED, OLD_NAME, REMOVE_ON_UPGRADE
 from packagemanager.entry import FILE, Entry
 from packagemanager.ground import Ground, refuse
 from packagemanager.leaving import leave
@@ -113,7 +113,7 @@ def _conffiles(one: Incoming, before: dict[str, str]) -> list[Conffile]:
     found = []
     for path, goes in one.conffiles:
         if goes:
-            found.append(Conffile(path, before[path] or "newconffile", (REMOVE_ON_UPGRADE,)))
+            found.append(Conffile(path, before[path] or NEVER_CONFIGURED, (REMOVE_ON_UPGRADE,)))
         elif path in one.md5:
             found.append(Conffile(path, one.md5[path]))
     return found

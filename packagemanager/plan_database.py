@@ -166,8 +166,8 @@ def _triggers(changes: Changes, incoming: Sequence[Incoming], database: Database
     lines: dict[str, list[str]] = {}
     for name in {_file_of(interest) for listed in (*gone.values(), *come.values()) for interest, _ in listed}:
         text = known.read_text(database.tree, f"{TRIGGERS}/{name}", known.SMALL_TEXT_BYTES_MAX) or b""
-        there = text.decode("utf-8", "surrogateescape").splitlines()
-        lines[name] = [line for line in there if _package_of(line) not in gone]
+        there = text.decode("utf-8", "surrogateescape").split("\n")
+        lines[name] = [line for line in there if line and _package_of(line) not in gone]
     for stem, interests in come.items():
         for interest, nobody_waits in interests:
             package = f"{stem}/noawait" if nobody_waits else stem

@@ -191,7 +191,11 @@ def _decode_entry(cursor: _Cursor) -> tuple[Entry, int]:
         raise _wrong("an entry that cannot be")
     if uid > ID_MAX or gid > ID_MAX or not -TIME_MAX <= mtime <= TIME_MAX:
         raise _wrong("an entry with an owner or a time that cannot be")
-    if has_control(_encoded(target)) or bool(target) != (name in (LINK, HARD_LINK)) or (name == HARD_LINK and not is_path(target)):
+    if (
+        has_control(_encoded(target))
+        or bool(target) != (name in (LINK, HARD_LINK))
+        or (name == HARD_LINK and not is_path(target))
+    ):
         raise _wrong("an entry with a bad target")
     digest = cursor.bytes(DIGEST_BYTES) if is_file else NO_DIGEST
     attributes = {"mode": mode, "uid": uid, "gid": gid, "mtime": mtime}

@@ -228,7 +228,8 @@ def _check_index(index: bytes, content_bytes: int) -> None:
     try:
         decode_index(index[START.size :], content_bytes)
     except TransactionError as error:
-        raise RequestError(f"no device would take the transaction: {error}", "Ask for fewer packages or states.") from error
+        advice = "Ask for fewer packages or states."
+        raise RequestError(f"no device would take the transaction: {error}", advice) from error
 
 
 def _unpacked(package: Package, folder: Path) -> Unpacked:

@@ -8,6 +8,7 @@ import lzma
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -127,20 +128,20 @@ def decompressed(path: Path) -> bytes:
 APT_HELPER = "/usr/lib/apt/apt-helper"
 
 
-def _by_apt(path: Path, _mode: str) -> IO[bytes]:
-    """What apt's program made of it, in a file that has no name."""
-    content = tempfile.TemporaryFile()
-    try:
-        command = [APT_HELPER, "cat-file", str(path)]
-        subprocess.run(
-            command, stdout=content, stderr=subprocess.DEVNULL, check=True, timeout=DECOMPRESS_SECONDS_MAX
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        content.close()
-        hint = "Lists in lz4 are read by apt's own program, apt-helper: is apt on this machine?"
-        raise RepositoryError(f"{path}: {error}", hint) from error
-    content.seek(0)
-    return content
+@contextmanager
+def _by_apt(path: Path, _mode: str) -> Iterator[IO[bytes]]:
+    """What apt's program makes of it, in a file that has no name."""
+    command = [APT_HELPER, "cat-file", str(path)]
+    with tempfile.TemporaryFile() as content:
+        try:
+            subprocess.run(
+                command, stdout=content, stderr=subprocess.DEVNULL, check=True, timeout=DECOMPRESS_SECONDS_MAX
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            hint = "Lists in lz4 are read by apt's own program, apt-helper: is apt on this machine?"
+            raise RepositoryError(f"{path}: {error}", hint) from error
+        content.seek(0)
+        yield content
 
 
 _OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open, ".lz4": _by_apt}

@@ -6,14 +6,21 @@ import errno
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
 
 from packagemanager.adopt import adopt
 from packagemanager.database import Database
 from packagemanager.engine import Engine
-from packagemanager.errors import PackageError, RefusedError, ScriptError, TransactionError, UnsupportedError
+from packagemanager.errors import (
+    BlockedError,
+    PackageError,
+    RefusedError,
+    ScriptError,
+    TransactionError,
+    UnsupportedError,
+)
+from packagemanager.files import path_of
 from packagemanager.phases import TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager, Order
@@ -33,9 +40,6 @@ from tests.simulator.package_world import (
     snapshot,
     system,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 class Ledger:
@@ -199,6 +203,24 @@ def test_what_we_remember_may_be_lost_and_the_next_transaction_still_comes() -> 
     assert tree.open("usr/q").read() == b"taken"
     assert adopt(tree).packages == ["q:all"]
     assert verify(Database(tree)) == []
+
+
+def test_an_adoption_that_something_is_in_the_way_of_is_taken_back() -> None:
+    tree, _world = before_the_update()
+    tree.unlink(path_of("p"))
+    tree.sync()
+    old, blocked = snapshot(tree), 0
+    for number in range(60):
+        run = tree.restarted()
+        run.errors = {number: errno.EPERM}
+        try:
+            adopt(run)
+        except BlockedError:
+            blocked += 1
+            assert is_clean(run) and snapshot(run) == old
+        except PackageError:
+            continue
+    assert blocked
 
 
 Refusal = tuple[Callable[[World], Order], type[PackageError], str]
