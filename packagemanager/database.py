@@ -199,9 +199,6 @@ class Diversions:
         """Every path, and the package that diverted it; the owner of the system himself is ``:``."""
         return [(path, owner) for path, (_target, owner) in self._to.items()]
 
-    def __len__(self) -> int:
-        return len(self._to)
-
 
 def read_text(tree: Files, path: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
     """A whole file, or None where there is none. Raises ``DatabaseError``."""
@@ -361,13 +358,4 @@ def ids(tree: Files, path: str) -> dict[str, int]:
         number = words[2] if len(words) > 2 and words[0] else ""
         if number.isascii() and number.isdigit() and len(number) <= ID_DIGITS_MAX and int(number) <= ID_MAX:
             found.setdefault(words[0], int(number))
-    return found
-
-
-def owners(database: Database, packages: Iterable[Package]) -> dict[str, list[Package]]:
-    """Who lists which path, among ``packages``; paths as packages name them, not where they lie."""
-    found: dict[str, list[Package]] = {}
-    for package in packages:
-        for path in database.list(package):
-            found.setdefault(path, []).append(package)
     return found

@@ -100,12 +100,6 @@ class Transaction:
         """The wanted packages that are not ``installed`` (``name:architecture`` → version), in the order to unpack."""
         return [key for key in self.index.unpack_keys() if installed.get(key) != self.index.wanted[key]]
 
-    def superfluous(self, installed: Iterable[str]) -> list[str]:
-        """What is installed and not wanted, in the order to remove: first what the master did not know of."""
-        known = {key: number for number, key in enumerate(self.index.removals)}
-        gone = [key for key in installed if key not in self.index.wanted]
-        return sorted(gone, key=lambda key: (known.get(key, -1), key))
-
     def sources(self, installed: Mapping[str, str], tree: Tree, keys: Iterable[str] | None = None) -> dict[str, Source]:
         """Where to take the packages ``keys`` from; without ``keys`` those that are :meth:`lacking`. In their order.
 

@@ -54,9 +54,6 @@ class PackageList:
             if words := virtual.split():
                 self._providing.setdefault(words[0], []).append(piece)
 
-    def __len__(self) -> int:
-        return sum(map(len, self._named.values()))
-
     def named(self, name: str) -> list[Package]:
         """Every version of the package ``name``."""
         return self._packages(self._named.get(name, []))

@@ -65,7 +65,6 @@ def test_the_device_gets_exactly_what_the_master_wants(master: Master) -> None:
     root = installed_root(master.folder / "root", old, gone)
     assert transaction.serial == SERIAL
     assert list(transaction.index.wanted.items()) == [("more:amd64", "1"), ("tool:amd64", "2.0")]
-    assert transaction.superfluous(state(old, gone)) == ["gone:amd64"]
     sources = transaction.sources(state(old, gone), root)
     assert list(sources) == ["more:amd64", "tool:amd64"]
     content, files = unpacked(sources["tool:amd64"])
