@@ -13,7 +13,7 @@ from packagemanager.database import Database, damaged
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
 from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, NO_DIGEST, Entry
-from packagemanager.errors import BlockedError, RefusedError
+from packagemanager.errors import BlockedError, RefusedError, some_of
 from packagemanager.ground import Ground, md5
 from packagemanager.leaving import Leaving, above
 from packagemanager.phases import TRYING
@@ -105,7 +105,7 @@ def _check_complete(database: Database) -> None:
     broken = [package.key for package in database.present() if not package.complete]
     if broken:
         raise RefusedError(
-            f"not installed whole: {', '.join(broken[:8])}",
+            f"not installed whole: {', '.join(some_of(broken))}",
             "Finish that with `dpkg --configure -a` and `apt-get -f install`.",
         )
 

@@ -11,7 +11,7 @@ from packagemanager.arriving import Arriving, Step
 from packagemanager.claims import settle
 from packagemanager.conffiles import NEVER_CONFIGURED, OLD_NAME, REMOVE_ON_UPGRADE
 from packagemanager.entry import FILE, Entry
-from packagemanager.ground import Ground, refuse
+from packagemanager.errors import refuse
 from packagemanager.leaving import leave
 from packagemanager.operation import REMOVE, REMOVE_DIRECTORY, Operation
 from packagemanager.status import Conffile
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from packagemanager.changes import Changes
     from packagemanager.claims import Claims
     from packagemanager.database import Database
+    from packagemanager.ground import Ground
     from packagemanager.incoming import Incoming, Stage
     from packagemanager.leaving import Leaving
     from packagemanager.wanted import Wanted
@@ -72,7 +73,7 @@ def make(
     arriving = Arriving(claims, leaving, ground, stage, rough=rough)
     _arrive(incoming, claims, leaving, arriving, database)
     _move(leaving, arriving, ground, stage)
-    refuse(arriving.problems)
+    refuse(arriving.problems, "Ask the master.")
     removals = [
         Step(Operation(REMOVE, place), why) for place, why in leaving.files.items() if place not in arriving.cleared
     ]

@@ -12,7 +12,7 @@ whole package, else it says by name what is missing and in which state it is.
 from __future__ import annotations
 
 from packagemanager.database import ids, state_of
-from packagemanager.errors import TransactionError
+from packagemanager.errors import TransactionError, some_of
 from packagemanager.transaction_index import DEB, INDEX_BYTES_MAX, START, decode_index, index_bytes
 from payload.digest import hasher
 from payload.errors import BundleError
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 
 CHECK_BYTES = 1 << 20
-PACKAGES_TOLD_MAX = 8
 
 
 def believe(
@@ -143,13 +142,11 @@ class Transaction:
         return delta, ""
 
     def _refusal(self, missing: dict[str, str], state: bytes) -> TransactionError:
-        told = [f"{key} {self.index.wanted[key]} ({why})" for key, why in list(missing.items())[:PACKAGES_TOLD_MAX]]
-        more = len(missing) - len(told)
-        others = f" and {more} more" if more else ""
+        told = some_of(f"{key} {self.index.wanted[key]} ({why})" for key, why in missing.items())
         known = "" if state in self.index.states else ", which it does not know"
         return TransactionError(
             f"this device is in state {state.hex()}{known}; transaction {self.serial} has nothing that it could make "
-            f"these from: {', '.join(told)}{others}",
+            f"these from: {', '.join(told)}",
             f"Ask the master for a full transaction for state {state.hex()}: `unbrick packages status --json` has all "
             f"that it needs to know.",
         )
