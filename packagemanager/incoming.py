@@ -83,16 +83,19 @@ class Incoming:
     """``entries`` have the attributes that they get here; ``staged`` is path to number, of files.
 
     ``same`` is path to place, of files that were there already when ``ground`` was looked at, and are not staged.
-    ``md5`` is path to MD5 in hex, of conffiles, and of every file where the package has no list of them.
+    ``md5`` is path to MD5 in hex, of conffiles, and of every file where the package has no list of them. ``guarded``
+    are the conffiles that it brings.
     """
 
-    __slots__ = ("change", "conffiles", "entries", "fields", "files", "ground", "md5", "same", "shipped", "staged")
+    __slots__ = ("change", "conffiles", "entries", "fields", "files", "ground", "guarded", "md5", "same", "shipped",
+                 "staged")  # fmt: skip
 
     def __init__(self, change: Change, text: bytes, files: dict[str, bytes]) -> None:
         self.change = change
         self.fields: Paragraph = paragraph(text)
         self.files = files
         self.conffiles = conffiles.declared(files.get("conffiles", b""))
+        self.guarded = frozenset(path for path, goes in self.conffiles if not goes)
         self.shipped: tuple[Entry, ...] = ()
         self.entries: tuple[Entry, ...] = ()
         self.staged: dict[str, int] = {}
@@ -116,9 +119,7 @@ def unpack(
     incoming = Incoming(change, text, files)
     if change.new is None or incoming.fields.encode() != change.new.encode():
         raise TransactionError(f"{change.key} is not the package that it was announced as", "Ask the master.")
-    guarded = {path for path, goes in incoming.conffiles if not goes}
-    is_listed = "md5sums" in files
-
+    guarded, is_listed = incoming.guarded, "md5sums" in files
     incoming.ground = ground
     if change.old is not None and change.old.present:
         for path in database.list(change.old):
@@ -199,7 +200,7 @@ def changed_meanwhile(place: str) -> RefusedError:
     return RefusedError(f"/{place} changed while the transaction was prepared; nothing changed", "Apply it again.")
 
 
-def _kept(entry: Entry, guarded: set[str], name: str, ground: Ground) -> Entry:
+def _kept(entry: Entry, guarded: frozenset[str], name: str, ground: Ground) -> Entry:
     """A conffile that is there keeps mode and owner."""
     if entry.path not in guarded or entry.kind != FILE:
         return entry

@@ -102,11 +102,10 @@ def _arrive(
     for one in incoming:
         own = {conffile.path: conffile.md5 for conffile in one.change.old.conffiles} if one.change.old else {}
         before = {path: own.get(path) or recorded.get(path, "") for path, _goes in one.conffiles}
-        guarded = {path for path, goes in one.conffiles if not goes}
         for entry in one.entries:
             claim = claims.by_place.get(arriving.place(entry.path, one))
             if claim is not None and claim.incoming is one and claim.entry is entry:
-                arriving.arrive(claim, before[entry.path] if entry.path in guarded else None)
+                arriving.arrive(claim, before[entry.path] if entry.path in one.guarded else None)
         arriving.conffiles[one.change.key] = _conffiles(one, before)
 
 
