@@ -12,7 +12,7 @@ from packagemanager import conffiles
 from packagemanager.control import paragraph
 from packagemanager.entry import FILE, Entry
 from packagemanager.errors import RefusedError, TransactionError
-from packagemanager.ground import md5
+from packagemanager.ground import READ_BYTES, md5
 from payload.digest import hasher
 
 TYPE_CHECKING = False
@@ -157,9 +157,15 @@ def is_like(entry: Entry, found: Stat | None) -> bool:
 
 
 def _compared(pieces: Iterator[bytes], ground: Ground, place: str) -> Iterator[bytes] | None:
-    """None if the file at ``place`` has this content; else all of the content, what was compared of it, too."""
+    """None if the file at ``place`` has this content; else all of the content, what was compared of it, too.
+
+    A file that the disk does not give is another one: it is replaced.
+    """
     state, done = hasher(), 0
-    reader = ground.tree.open(place)
+    try:
+        reader = ground.tree.open(place)
+    except OSError:
+        return pieces
     try:
         for piece in pieces:
             if _exactly(reader, len(piece)) != piece:
@@ -172,9 +178,13 @@ def _compared(pieces: Iterator[bytes], ground: Ground, place: str) -> Iterator[b
 
 
 def _exactly(reader: Reader, length: int) -> bytes:
+    """Fewer bytes at the end, and where the disk refuses."""
     found = b""
-    while len(found) < length and (more := reader.read(length - len(found))):
-        found += more
+    try:
+        while len(found) < length and (more := reader.read(length - len(found))):
+            found += more
+    except OSError:
+        return found
     return found
 
 
@@ -183,13 +193,14 @@ def _rejoined(
 ) -> Iterator[bytes]:
     """The first ``done`` bytes come from the file, which had them a moment ago."""
     state = hasher()
-    for there in ground.content(place) if done else ():
-        part = there[:done]
-        done -= len(part)
-        state.update(part)
-        yield part
-        if not done:
-            break
+    reader = ground.tree.open(place)
+    try:
+        while done and (part := reader.read(min(done, READ_BYTES))):
+            done -= len(part)
+            state.update(part)
+            yield part
+    finally:
+        reader.close()
     if state.digest() != digest:
         raise changed_meanwhile(place)
     yield piece

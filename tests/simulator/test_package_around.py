@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,7 @@ import pytest
 from packagemanager.adopt import adopt
 from packagemanager.database import Database
 from packagemanager.engine import Engine
+from packagemanager.entry import FILE
 from packagemanager.errors import (
     BlockedError,
     PackageError,
@@ -31,6 +33,7 @@ from tests.simulator.filesystem import FileSystem, after_cut, survivors
 from tests.simulator.package_world import (
     NEW,
     OLD,
+    SCRIPT,
     Scripts,
     World,
     apply,
@@ -203,6 +206,42 @@ def test_what_we_remember_may_be_lost_and_the_next_transaction_still_comes() -> 
     assert tree.open("usr/q").read() == b"taken"
     assert adopt(tree).packages == ["q:all"]
     assert verify(Database(tree)) == []
+
+
+class Sectors(io.BytesIO):
+    """A file whose bytes from ``bad`` on the disk does not give."""
+
+    bad = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = self.bad - self.tell()
+        if left <= 0:
+            raise OSError(errno.EIO, "bad sector")
+        return super().read(min(size or 0, left))
+
+
+@pytest.mark.fault("R4")
+@pytest.mark.parametrize("bad", [0, 1, 300_000])
+@pytest.mark.parametrize("run", [None, Scripts()])
+def test_a_file_that_the_disk_does_not_give_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, bad: int, run: Scripts | None
+) -> None:
+    tree, world = system(), World()
+    assert apply(tree, world.install(p("1", {"/usr/p": "p" * 600_000}, controls={"prerm": SCRIPT}))) == DONE
+    opened, rotten = tree.open, tree._node("usr/p", FILE).content
+
+    def read(path: str) -> io.BytesIO:
+        content = opened(path).getvalue()
+        if content != rotten or path != "usr/p":
+            return io.BytesIO(content)
+        sectors = Sectors(content)
+        sectors.bad = bad
+        return sectors
+
+    monkeypatch.setattr(tree, "open", read)
+    inode = tree._find("usr/p")
+    assert Manager(tree, run=run).apply(world.install(p("2", {"/usr/p": "p" * 600_000})), settle=True) == DONE
+    assert tree._find("usr/p") != inode and tree._node("usr/p", FILE).content == rotten
 
 
 def test_an_adoption_that_something_is_in_the_way_of_is_taken_back() -> None:
