@@ -187,10 +187,21 @@ def _apply(chosen: Namespace, place: Place) -> int:
         settle = manager.ledger is None
         if not chosen.transaction:
             return _resumed(chosen, manager.resume(settle=settle))
+        live = _is_live(chosen, settle)
         order = place.order(chosen, tree, manager.last().serial - 1, stack)
-        live = chosen.live or settle
-        outcome = manager.apply(order, live=True if live else False if chosen.offline else None, settle=settle)
+        outcome = manager.apply(order, live=live, settle=settle)
     return _report(chosen, outcome, *_OUTCOMES[outcome], serial=order.serial)
+
+
+def _is_live(chosen: Namespace, settle: bool) -> bool | None:
+    """Whether the files change now; None: it depends on the packages. Raises ``RefusedError``: not as it is asked."""
+    if chosen.offline and chosen.live:
+        raise RefusedError("--live and --offline: files change now, or at the next start", "Give one of them.")
+    if chosen.offline and settle:
+        raise RefusedError("--offline: no recovery looks after this folder", "Leave it out: the files change now.")
+    if chosen.live or settle:
+        return True
+    return False if chosen.offline else None
 
 
 def _manager(chosen: Namespace, place: Place, tree: Tree) -> Manager:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from initramfs.cli import main
+from initramfs.cli_packages import Host
+from packagemanager import cli
 from packagemanager.engine import Engine
 from packagemanager.operation import PUT, Operation
 from packagemanager.order import order_of
@@ -94,6 +97,16 @@ def test_what_was_interrupted_is_finished_and_called_done(tmp_path: Path, root: 
     code, told, _ = command("apply")
     assert (code, told["outcome"], told["serial"]) == (0, "done", SERIAL)
     assert command("status")[1]["under-way"] == ""
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_option_that_cannot_be_followed_is_refused(
+    root: Path, capsys: pytest.CaptureFixture[str], live: bool
+) -> None:
+    apply = next(verb for verb in cli.VERBS if verb.name == "apply")
+    chosen = Namespace(root=str(root), transaction="x.ubk", live=live, offline=True, no_scripts=True, json=False)
+    assert cli.run(apply, chosen, Host()) == 1
+    assert "--offline: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("outcome", ["done", "undone"])
