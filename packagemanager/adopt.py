@@ -13,7 +13,7 @@ from packagemanager.database import Database, damaged
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
 from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, NO_DIGEST, Entry
-from packagemanager.errors import RefusedError
+from packagemanager.errors import BlockedError, RefusedError, some_of
 from packagemanager.ground import Ground, md5
 from packagemanager.leaving import Leaving, above
 from packagemanager.phases import TRYING
@@ -92,7 +92,11 @@ def _adopt(tree: Tree, engine: Engine, report: Report) -> Adoption:
         raise
     engine.prepare(tuple(operations), {KIND: ADOPTION})
     engine.begin()
-    engine.forward()
+    try:
+        engine.forward()
+    except BlockedError:
+        engine.back()
+        raise
     engine.done()
     return adoption
 
@@ -101,7 +105,7 @@ def _check_complete(database: Database) -> None:
     broken = [package.key for package in database.present() if not package.complete]
     if broken:
         raise RefusedError(
-            f"not installed whole: {', '.join(broken[:8])}",
+            f"not installed whole: {', '.join(some_of(broken))}",
             "Finish that with `dpkg --configure -a` and `apt-get -f install`.",
         )
 
@@ -154,7 +158,9 @@ def _md5s(package: Package, database: Database) -> dict[str, str]:
     """Path to MD5, of what the package shipped. Raises ``DatabaseError``."""
     found = {}
     source = database.info_path(package.fields, "md5sums")
-    for line in database.info(package, "md5sums").decode("utf-8", "surrogateescape").splitlines():
+    for line in database.info(package, "md5sums").decode("utf-8", "surrogateescape").split("\n"):
+        if not line:
+            continue
         name, path = line[:MD5_CHARACTERS], line[MD5_CHARACTERS:].lstrip(" *")
         if len(name) != MD5_CHARACTERS or not path:
             raise damaged(source, f"no checksum: {line[:80]!r}")

@@ -148,9 +148,9 @@ class Arriving:
             self.put(other.place, self._stage.hard_link(other.entry, number), _why(other))
 
     def _hard_link(self, claim: Claim) -> None:
-        """Comes together with the file; alone only where another package took the file's first name."""
+        """Comes together with the file; alone where another package took the file's first name, or its owner may."""
         first = self._claims.by_place.get(self._ground.place(claim.entry.target, claim.incoming.name))
-        if first is None or first.incoming is not claim.incoming:
+        if first is None or first.incoming is not claim.incoming or claim.entry.target in claim.incoming.guarded:
             number = self._staged(claim.incoming, claim.entry.target)
             self.put(claim.place, self._stage.hard_link(claim.entry, number), _why(claim))
 
@@ -217,7 +217,10 @@ def _is_there(claim: Claim, ground: Ground) -> bool:
     if not is_like(entry, ground.look(claim.place)):
         return False
     was_compared = incoming.ground is ground and incoming.same.get(entry.path) == claim.place
-    return was_compared or ground.digest(claim.place) == entry.digest
+    try:
+        return was_compared or ground.digest(claim.place) == entry.digest
+    except OSError:
+        return False  # what the disk does not give is replaced
 
 
 def _checked(ground: Ground, place: str, digest: bytes) -> Iterator[bytes]:

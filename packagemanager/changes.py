@@ -7,8 +7,8 @@ system needs, is refused by name before anything changes.
 from __future__ import annotations
 
 from packagemanager import version
-from packagemanager.control import Relation, parse_relations
-from packagemanager.errors import RefusedError
+from packagemanager.control import Relation, identity, parse_relations
+from packagemanager.errors import refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from packagemanager.control import Paragraph
     from packagemanager.database import Package
 
-KEEP, INSTALL, UPGRADE, DOWNGRADE, REINSTALL, REMOVE = "keep", "install", "upgrade", "downgrade", "reinstall", "remove"
-UNPACKED = (INSTALL, UPGRADE, DOWNGRADE, REINSTALL)
-PROBLEMS_TOLD_MAX = 8
+INSTALL, UPGRADE, DOWNGRADE, REINSTALL, REMOVE = "install", "upgrade", "downgrade", "reinstall", "remove"
+NOT_HERE = "The master has to send a wanted set that fits together for this device."
 ALL = "all"
 
 
@@ -165,7 +164,8 @@ def decide(
         RefusedError: the wanted set cannot be had here. Every reason is named, up to a bound.
     """
     missing = [key for key in lacking(packages, wish) if key not in offered]
-    _refuse(f"{key} {wish.wanted[key]} is wanted and nobody brings it" for key in missing)
+    refuse((f"{key} {wish.wanted[key]} is wanted and nobody brings it" for key in missing), NOT_HERE)
+    refuse(_others(offered, wish.wanted), NOT_HERE)
     after = {key: offered[key] if key in offered else packages[key].fields for key in wish.wanted}
     pairs = _replaced(packages, wish.wanted)
     gone = [
@@ -173,9 +173,9 @@ def decide(
         for key, package in packages.items()
         if package.present and key not in wish.wanted and key not in pairs.values()
     ]
-    _refuse(_wrong_architectures(offered, architectures))
-    _refuse(_essential_gone(gone, after, wish.expendable))
-    _refuse(unmet(after, architectures))
+    refuse(_wrong_architectures(offered, architectures), NOT_HERE)
+    refuse(_essential_gone(gone, after, wish.expendable), NOT_HERE)
+    refuse(unmet(after, architectures), NOT_HERE)
     changes = [_change(key, packages.get(pairs.get(key, key)), offered[key]) for key in wish.unpack if key in offered]
     order = {key: place for place, key in enumerate(wish.removals)}
     gone.sort(key=lambda package: (order.get(package.key, -1), package.key))
@@ -189,14 +189,12 @@ def decide(
     )
 
 
-def _refuse(problems: Iterable[str]) -> None:
-    found = list(problems)
-    if found:
-        more = [f"and {len(found) - PROBLEMS_TOLD_MAX} more"] if len(found) > PROBLEMS_TOLD_MAX else []
-        raise RefusedError(
-            "; ".join((*found[:PROBLEMS_TOLD_MAX], *more)),
-            "Nothing was changed. The master has to send a wanted set that fits together for this device.",
-        )
+def _others(offered: Mapping[str, Paragraph], wanted: Mapping[str, str]) -> Iterable[str]:
+    """What comes under the name of another package, or in another version than the master said."""
+    for key, fields in offered.items():
+        name, number, architecture = identity(fields)
+        if f"{name}:{architecture}" != key or version.compare(number, wanted[key]):
+            yield f"{key} {wanted[key]} is wanted and {name}:{architecture} {number} comes in its place"
 
 
 def _replaced(packages: Mapping[str, Package], wanted: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from packagemanager.control import parse_relations
 from packagemanager.entry import DIRECTORY, LINK
-from packagemanager.ground import refuse
+from packagemanager.errors import refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def settle(changes: Changes, incoming: Sequence[Incoming], database: Database, g
             problem = _claim(Claim(entry, one, ground.place(entry.path, one.name)), claims, ground)
             if problem:
                 problems.append(problem)
-    refuse(problems)
+    refuse(problems, "Ask the master.")
     return claims
 
 

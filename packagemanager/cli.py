@@ -14,8 +14,8 @@ from packagemanager import adopt as adoption
 from packagemanager import files
 from packagemanager.changes import needs_restart
 from packagemanager.database import Database
-from packagemanager.errors import PackageError, TransactionError
-from packagemanager.phases import TRYING
+from packagemanager.errors import PackageError, RefusedError, TransactionError
+from packagemanager.phases import BACK, FORWARD, TRYING
 from packagemanager.root import Root
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
 from packagemanager.wanted import PATH as WANTED_PATH
@@ -187,10 +187,21 @@ def _apply(chosen: Namespace, place: Place) -> int:
         settle = manager.ledger is None
         if not chosen.transaction:
             return _resumed(chosen, manager.resume(settle=settle))
+        live = _is_live(chosen, settle)
         order = place.order(chosen, tree, manager.last().serial - 1, stack)
-        live = chosen.live or settle
-        outcome = manager.apply(order, live=True if live else False if chosen.offline else None, settle=settle)
+        outcome = manager.apply(order, live=live, settle=settle)
     return _report(chosen, outcome, *_OUTCOMES[outcome], serial=order.serial)
+
+
+def _is_live(chosen: Namespace, settle: bool) -> bool | None:
+    """Whether the files change now; None: it depends on the packages. Raises ``RefusedError``: not as it is asked."""
+    if chosen.offline and chosen.live:
+        raise RefusedError("--live and --offline: files change now, or at the next start", "Give one of them.")
+    if chosen.offline and settle:
+        raise RefusedError("--offline: no recovery looks after this folder", "Leave it out: the files change now.")
+    if chosen.live or settle:
+        return True
+    return False if chosen.offline else None
 
 
 def _manager(chosen: Namespace, place: Place, tree: Tree) -> Manager:
@@ -207,7 +218,7 @@ def _resumed(chosen: Namespace, resumed: Resumed) -> int:
         return _report(chosen, ON_TRIAL, *_OUTCOMES[ON_TRIAL], serial=serial)
     for path, reason in resumed.left:
         print(f"unbrick: /{path} could not be brought back: {reason}", file=sys.stderr)
-    outcome = DONE if resumed.found == DONE else UNDONE
+    outcome = DONE if DONE in (resumed.found, resumed.now) else UNDONE
     return _report(chosen, outcome, EXIT_DONE, f"what was interrupted is {outcome}", serial=serial)
 
 
@@ -217,6 +228,7 @@ def _verify(chosen: Namespace, place: Place) -> int:
     with closing(Root(chosen.root)) as tree:
         database = Database(tree)
         keys = [package.key for package in database.present() if _is_meant(package.key, chosen.package)]
+        _check_names(chosen.package, keys)
         findings = verify.verify(database, keys, place.alive)
     damaged = [finding for finding in findings if not finding.allowed]
     facts = {
@@ -234,6 +246,13 @@ def _verify(chosen: Namespace, place: Place) -> int:
 
 def _is_meant(key: str, names: list[str]) -> bool:
     return not names or key in names or key.partition(":")[0] in names
+
+
+def _check_names(names: list[str], keys: list[str]) -> None:
+    """Raises ``RefusedError``: of a package that is not there, nothing could be found wrong."""
+    unknown = [name for name in names if not any(_is_meant(key, [name]) for key in keys)]
+    if unknown:
+        raise RefusedError(f"not installed: {', '.join(unknown)}", "`unbrick packages status --json` lists what is.")
 
 
 def _finding(finding: Any) -> dict[str, str]:
@@ -260,6 +279,8 @@ def _gc(chosen: Namespace, place: Place) -> int:
         manager = _manager(chosen, place, tree)
         resumed = manager.resume(settle=manager.ledger is None)
         with closing(manager.engine.lock()):
+            if manager.engine.phase() in (FORWARD, BACK):
+                raise RefusedError("another process began a transaction", "Wait for it to end.")
             database = Database(tree)
             stems = {database.stem(package.fields) for package in database.present()}
             gone = [f"{files.FOLDER}/{name}" for name in _names(tree, files.FOLDER) if name not in stems]

@@ -16,6 +16,7 @@ LEFT_NAMES = ("~", ".dpkg-tmp", ".dpkg-new", OLD_NAME, BESIDE_NAME, "%")
 # dpkg writes this for one that is unpacked and was never configured.
 NEVER_CONFIGURED = "newconffile"
 REMOVE_ON_UPGRADE = "remove-on-upgrade"
+WHITE_SPACE = " \t\n\v\f\r"  # C's: others may be in a name
 
 
 def decide(recorded: str, current: str, shipped: str) -> str:
@@ -35,10 +36,10 @@ def declared(text: bytes) -> tuple[tuple[str, bool], ...]:
     Lines that are no absolute path are left out: dpkg does not take packages that have them.
     """
     found: dict[str, bool] = {}
-    for line in text.decode("utf-8", "surrogateescape").splitlines():
-        words = line.rstrip()
+    for line in text.decode("utf-8", "surrogateescape").split("\n"):
+        words = line.rstrip(WHITE_SPACE)
         goes = words.startswith(f"{REMOVE_ON_UPGRADE} ")
-        path = words.removeprefix(f"{REMOVE_ON_UPGRADE} ").strip() if goes else words
+        path = words.removeprefix(f"{REMOVE_ON_UPGRADE} ").strip(WHITE_SPACE) if goes else words
         if path.startswith("/") and len(path) > 1:
             found[path[1:]] = goes
     return tuple(found.items())

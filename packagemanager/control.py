@@ -1,7 +1,7 @@
 """Control data (deb822(5), deb-control(5)): paragraphs of fields, and what they say of other packages.
 
 A paragraph keeps the bytes of each field, known or not, and their order: what is not changed is written as it was
-read. Comments are allowed where a person writes the file, never in a package or in dpkg's database.
+read. Comments are not allowed: neither a package nor dpkg's database has them.
 """
 
 from __future__ import annotations
@@ -78,19 +78,19 @@ class Paragraph:
         return "".join(f"{name}:{raw}" for name, raw in self._fields.values()).encode("utf-8", "surrogateescape")
 
 
-def paragraph(content: bytes, *, comments: bool = False) -> Paragraph:
+def paragraph(content: bytes) -> Paragraph:
     """The one paragraph that ``content`` is.
 
     Raises:
         ArchiveError: it is none, or has more than one, or is beyond a bound.
     """
-    found = list(paragraphs(content, comments=comments))
+    found = list(paragraphs(content))
     if len(found) != 1:
         raise _wrong(f"{len(found)} paragraphs where one is expected")
     return found[0]
 
 
-def paragraphs(content: bytes, *, comments: bool = False) -> Iterator[Paragraph]:
+def paragraphs(content: bytes) -> Iterator[Paragraph]:
     """Each paragraph of ``content``; they are separated by empty lines. Raises ``ArchiveError`` as it goes."""
     start = 0
     while start < len(content):
@@ -99,20 +99,18 @@ def paragraphs(content: bytes, *, comments: bool = False) -> Iterator[Paragraph]
         if end - start > PARAGRAPH_BYTES_MAX:
             raise _wrong(f"a paragraph of more than {PARAGRAPH_BYTES_MAX} bytes")
         text = content[start:end].decode("utf-8", "surrogateescape").lstrip("\n")
-        if fields := _fields(text, comments) if text else {}:
-            yield Paragraph(fields)
+        if text:
+            yield Paragraph(_fields(text))
         start = end
 
 
-def _fields(text: str, comments: bool) -> dict[str, tuple[str, str]]:
+def _fields(text: str) -> dict[str, tuple[str, str]]:
     """Of one paragraph; lower-case name to the name as written and the raw value."""
     if "\0" in text:
         raise _wrong("there is a zero in it")
     fields: dict[str, tuple[str, str]] = {}
     name, raw = "", [""]
     for line in (f"{line}\n" for line in text.removesuffix("\n").split("\n")):
-        if line[0] == "#" and comments:
-            continue
         if line[0] in " \t":
             if not name or not line.strip(WHITE_SPACE):
                 raise _wrong(f"a line that belongs to no field: {line[:40]!r}")

@@ -18,9 +18,16 @@ from payload.digest import digest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Protocol
 
     from packagemanager.control import Paragraph
-    from packagemanager.tree import Tree
+    from packagemanager.tree import Reader, Tree
+
+    class Files(Protocol):
+        """What is read of a tree for the content of one file."""
+
+        def open(self, path: str) -> Reader: ...
+
 
 FOLDER = "var/lib/dpkg"
 STATUS, STATUS_OLD, UPDATES = f"{FOLDER}/status", f"{FOLDER}/status-old", f"{FOLDER}/updates"
@@ -31,7 +38,7 @@ TEXT_BYTES_MAX = 64 << 20
 SMALL_TEXT_BYTES_MAX = 4 << 20
 UPDATES_MAX = 10000
 PATH_BYTES_MAX = 4096
-ID_MAX = 2**32 - 2
+ID_MAX, ID_DIGITS_MAX = 2**32 - 2, 20
 READ_BYTES = 1 << 20
 
 WANTS = ("unknown", "install", "hold", "deinstall", "purge")
@@ -97,7 +104,9 @@ class Database:
         self.overrides = _overrides(tree)
         self._lists: dict[str, tuple[str, ...]] = {}
         self._names: dict[str, list[str]] | None = None
-        self._qualified = (read_text(tree, FORMAT, SMALL_TEXT_BYTES_MAX) or b"").strip() == b"1"
+        text = read_text(tree, FORMAT, SMALL_TEXT_BYTES_MAX)
+        self.lacks_format = text is None and _is_new(_by_stem(tree))
+        self._qualified = self.lacks_format or (text or b"").strip() == b"1"
 
     def installed(self) -> dict[str, str]:
         """Key to version of what is there whole: the state of the device."""
@@ -190,11 +199,8 @@ class Diversions:
         """Every path, and the package that diverted it; the owner of the system himself is ``:``."""
         return [(path, owner) for path, (_target, owner) in self._to.items()]
 
-    def __len__(self) -> int:
-        return len(self._to)
 
-
-def read_text(tree: Tree, path: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
+def read_text(tree: Files, path: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
     """A whole file, or None where there is none. Raises ``DatabaseError``."""
     try:
         reader = tree.open(path)
@@ -292,6 +298,12 @@ def _by_stem(tree: Tree) -> dict[str, list[str]]:
     return found
 
 
+def _is_new(stems: Iterable[str]) -> bool:
+    """Whether one whose `format` is not there has dpkg's newer names, or none at all: then it begins with them."""
+    names = list(stems)
+    return not names or any(":" in name for name in names)
+
+
 def _paths(path: str, text: bytes | None, package: Package) -> tuple[str, ...]:
     if text is None:
         if package.state == "installed":
@@ -337,21 +349,13 @@ def _id(text: str, known: Mapping[str, int]) -> int:
     return number
 
 
-def ids(tree: Tree, path: str) -> dict[str, int]:
+def ids(tree: Files, path: str) -> dict[str, int]:
     """Name to number, of `etc/passwd` or `etc/group`; lines that are none are left out, as the C library does."""
     text = (read_text(tree, path, SMALL_TEXT_BYTES_MAX) or b"").decode("utf-8", "surrogateescape")
     found: dict[str, int] = {}
     for line in text.split("\n"):
         words = line.split(":")
-        if len(words) > 2 and words[2].isascii() and words[2].isdigit() and int(words[2]) <= ID_MAX:
-            found.setdefault(words[0], int(words[2]))
-    return found
-
-
-def owners(database: Database, packages: Iterable[Package]) -> dict[str, list[Package]]:
-    """Who lists which path, among ``packages``; paths as packages name them, not where they lie."""
-    found: dict[str, list[Package]] = {}
-    for package in packages:
-        for path in database.list(package):
-            found.setdefault(path, []).append(package)
+        number = words[2] if len(words) > 2 and words[0] else ""
+        if number.isascii() and number.isdigit() and len(number) <= ID_DIGITS_MAX and int(number) <= ID_MAX:
+            found.setdefault(words[0], int(number))
     return found

@@ -34,9 +34,9 @@ class Resumed:
     """What `Engine.resume` found and did.
 
     ``found`` is the phase that was there (None: nothing, or a staging that was dropped), ``now`` the one that it is in
-    afterwards: None (nothing under way any more), `TRYING`, or `DAMAGED`. ``facts`` are those of the plan, if there was
-    one that reads. ``left`` are paths that could not be brought back as they were, each with the reason; empty in all
-    but strange cases (somebody put files into a folder that was new).
+    afterwards: None (nothing under way any more), `TRYING`, or `DAMAGED`; `DONE` if its owner confirmed it at once.
+    ``facts`` are those of the plan, if there was one that reads. ``left`` are paths that could not be brought back as
+    they were, each with the reason; empty in all but strange cases (somebody put files into a folder that was new).
     """
 
     __slots__ = ("facts", "found", "left", "now")

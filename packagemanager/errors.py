@@ -19,8 +19,13 @@ from __future__ import annotations
 
 import errno
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 UNCHANGED = "the system is as it was"
+TOLD_MAX = 8
 
 
 class PackageError(Exception):
@@ -61,6 +66,19 @@ class DatabaseError(PackageError):
 
 class ScriptError(PackageError):
     pass
+
+
+def some_of(problems: Iterable[str], told_max: int = TOLD_MAX) -> list[str]:
+    """The first of ``problems``, and how many more there are."""
+    found = list(problems)
+    more = len(found) - told_max
+    return [*found[:told_max], f"and {more} more"] if more > 0 else found
+
+
+def refuse(problems: Iterable[str], advice: str) -> None:
+    """Raises ``RefusedError`` where there are any."""
+    if told := some_of(problems):
+        raise RefusedError("; ".join(told), f"Nothing was changed. {advice}")
 
 
 def disk_error(what: str, error: OSError, advice: str) -> PackageError:

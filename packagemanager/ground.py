@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 
 from packagemanager.entry import DIRECTORY, FILE, LINK
-from packagemanager.errors import RefusedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,10 +174,3 @@ def _joined(folder: str, target: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     return "/".join(parts)
-
-
-def refuse(problems: list[str], told_max: int = 8) -> None:
-    """Raises ``RefusedError`` where there are any."""
-    if problems:
-        more = [f"and {len(problems) - told_max} more"] if len(problems) > told_max else []
-        raise RefusedError("; ".join((*problems[:told_max], *more)), "Nothing was changed. Ask the master.")

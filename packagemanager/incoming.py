@@ -12,7 +12,7 @@ from packagemanager import conffiles
 from packagemanager.control import paragraph
 from packagemanager.entry import FILE, Entry
 from packagemanager.errors import RefusedError, TransactionError
-from packagemanager.ground import md5
+from packagemanager.ground import READ_BYTES, md5
 from payload.digest import hasher
 
 TYPE_CHECKING = False
@@ -83,16 +83,19 @@ class Incoming:
     """``entries`` have the attributes that they get here; ``staged`` is path to number, of files.
 
     ``same`` is path to place, of files that were there already when ``ground`` was looked at, and are not staged.
-    ``md5`` is path to MD5 in hex, of conffiles, and of every file where the package has no list of them.
+    ``md5`` is path to MD5 in hex, of conffiles, and of every file where the package has no list of them. ``guarded``
+    are the conffiles that it brings.
     """
 
-    __slots__ = ("change", "conffiles", "entries", "fields", "files", "ground", "md5", "same", "shipped", "staged")
+    __slots__ = ("change", "conffiles", "entries", "fields", "files", "ground", "guarded", "md5", "same", "shipped",
+                 "staged")  # fmt: skip
 
     def __init__(self, change: Change, text: bytes, files: dict[str, bytes]) -> None:
         self.change = change
         self.fields: Paragraph = paragraph(text)
         self.files = files
         self.conffiles = conffiles.declared(files.get("conffiles", b""))
+        self.guarded = frozenset(path for path, goes in self.conffiles if not goes)
         self.shipped: tuple[Entry, ...] = ()
         self.entries: tuple[Entry, ...] = ()
         self.staged: dict[str, int] = {}
@@ -116,9 +119,7 @@ def unpack(
     incoming = Incoming(change, text, files)
     if change.new is None or incoming.fields.encode() != change.new.encode():
         raise TransactionError(f"{change.key} is not the package that it was announced as", "Ask the master.")
-    guarded = {path for path, goes in incoming.conffiles if not goes}
-    is_listed = "md5sums" in files
-
+    guarded, is_listed = incoming.guarded, "md5sums" in files
     incoming.ground = ground
     if change.old is not None and change.old.present:
         for path in database.list(change.old):
@@ -156,9 +157,15 @@ def is_like(entry: Entry, found: Stat | None) -> bool:
 
 
 def _compared(pieces: Iterator[bytes], ground: Ground, place: str) -> Iterator[bytes] | None:
-    """None if the file at ``place`` has this content; else all of the content, what was compared of it, too."""
+    """None if the file at ``place`` has this content; else all of the content, what was compared of it, too.
+
+    A file that the disk does not give is another one: it is replaced.
+    """
     state, done = hasher(), 0
-    reader = ground.tree.open(place)
+    try:
+        reader = ground.tree.open(place)
+    except OSError:
+        return pieces
     try:
         for piece in pieces:
             if _exactly(reader, len(piece)) != piece:
@@ -171,9 +178,13 @@ def _compared(pieces: Iterator[bytes], ground: Ground, place: str) -> Iterator[b
 
 
 def _exactly(reader: Reader, length: int) -> bytes:
+    """Fewer bytes at the end, and where the disk refuses."""
     found = b""
-    while len(found) < length and (more := reader.read(length - len(found))):
-        found += more
+    try:
+        while len(found) < length and (more := reader.read(length - len(found))):
+            found += more
+    except OSError:
+        return found
     return found
 
 
@@ -182,13 +193,14 @@ def _rejoined(
 ) -> Iterator[bytes]:
     """The first ``done`` bytes come from the file, which had them a moment ago."""
     state = hasher()
-    for there in ground.content(place) if done else ():
-        part = there[:done]
-        done -= len(part)
-        state.update(part)
-        yield part
-        if not done:
-            break
+    reader = ground.tree.open(place)
+    try:
+        while done and (part := reader.read(min(done, READ_BYTES))):
+            done -= len(part)
+            state.update(part)
+            yield part
+    finally:
+        reader.close()
     if state.digest() != digest:
         raise changed_meanwhile(place)
     yield piece
@@ -199,7 +211,7 @@ def changed_meanwhile(place: str) -> RefusedError:
     return RefusedError(f"/{place} changed while the transaction was prepared; nothing changed", "Apply it again.")
 
 
-def _kept(entry: Entry, guarded: set[str], name: str, ground: Ground) -> Entry:
+def _kept(entry: Entry, guarded: frozenset[str], name: str, ground: Ground) -> Entry:
     """A conffile that is there keeps mode and owner."""
     if entry.path not in guarded or entry.kind != FILE:
         return entry

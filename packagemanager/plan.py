@@ -9,9 +9,9 @@ from __future__ import annotations
 from packagemanager import plan_database
 from packagemanager.arriving import Arriving, Step
 from packagemanager.claims import settle
-from packagemanager.conffiles import OLD_NAME, REMOVE_ON_UPGRADE
+from packagemanager.conffiles import NEVER_CONFIGURED, OLD_NAME, REMOVE_ON_UPGRADE
 from packagemanager.entry import FILE, Entry
-from packagemanager.ground import Ground, refuse
+from packagemanager.errors import refuse
 from packagemanager.leaving import leave
 from packagemanager.operation import REMOVE, REMOVE_DIRECTORY, Operation
 from packagemanager.status import Conffile
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from packagemanager.changes import Changes
     from packagemanager.claims import Claims
     from packagemanager.database import Database
+    from packagemanager.ground import Ground
     from packagemanager.incoming import Incoming, Stage
     from packagemanager.leaving import Leaving
     from packagemanager.wanted import Wanted
@@ -72,7 +73,7 @@ def make(
     arriving = Arriving(claims, leaving, ground, stage, rough=rough)
     _arrive(incoming, claims, leaving, arriving, database)
     _move(leaving, arriving, ground, stage)
-    refuse(arriving.problems)
+    refuse(arriving.problems, "Ask the master.")
     removals = [
         Step(Operation(REMOVE, place), why) for place, why in leaving.files.items() if place not in arriving.cleared
     ]
@@ -101,11 +102,10 @@ def _arrive(
     for one in incoming:
         own = {conffile.path: conffile.md5 for conffile in one.change.old.conffiles} if one.change.old else {}
         before = {path: own.get(path) or recorded.get(path, "") for path, _goes in one.conffiles}
-        guarded = {path for path, goes in one.conffiles if not goes}
         for entry in one.entries:
             claim = claims.by_place.get(arriving.place(entry.path, one))
             if claim is not None and claim.incoming is one and claim.entry is entry:
-                arriving.arrive(claim, before[entry.path] if entry.path in guarded else None)
+                arriving.arrive(claim, before[entry.path] if entry.path in one.guarded else None)
         arriving.conffiles[one.change.key] = _conffiles(one, before)
 
 
@@ -113,7 +113,7 @@ def _conffiles(one: Incoming, before: dict[str, str]) -> list[Conffile]:
     found = []
     for path, goes in one.conffiles:
         if goes:
-            found.append(Conffile(path, before[path] or "newconffile", (REMOVE_ON_UPGRADE,)))
+            found.append(Conffile(path, before[path] or NEVER_CONFIGURED, (REMOVE_ON_UPGRADE,)))
         elif path in one.md5:
             found.append(Conffile(path, one.md5[path]))
     return found

@@ -70,7 +70,7 @@ def texts(
     for path, content in _triggers(changes, incoming, database).items():
         found.write(path, content) if content is not None else found.remove(path)
     before = known.read_text(database.tree, known.STATUS) or b""
-    if known.read_text(database.tree, known.FORMAT) is None:
+    if database.lacks_format:
         found.write(known.FORMAT, FORMAT_TEXT)
     found.write(known.STATUS_OLD, before)
     found.write(known.STATUS, database.status(stanzas))
@@ -166,8 +166,8 @@ def _triggers(changes: Changes, incoming: Sequence[Incoming], database: Database
     lines: dict[str, list[str]] = {}
     for name in {_file_of(interest) for listed in (*gone.values(), *come.values()) for interest, _ in listed}:
         text = known.read_text(database.tree, f"{TRIGGERS}/{name}", known.SMALL_TEXT_BYTES_MAX) or b""
-        there = text.decode("utf-8", "surrogateescape").splitlines()
-        lines[name] = [line for line in there if _package_of(line) not in gone]
+        there = text.decode("utf-8", "surrogateescape").split("\n")
+        lines[name] = [line for line in there if line and _package_of(line) not in gone]
     for stem, interests in come.items():
         for interest, nobody_waits in interests:
             package = f"{stem}/noawait" if nobody_waits else stem

@@ -13,7 +13,9 @@ from __future__ import annotations
 from struct import Struct
 
 from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, NO_DIGEST, Entry
-from packagemanager.errors import TransactionError
+from packagemanager.errors import ArchiveError, TransactionError
+from packagemanager.tar import Names, has_control
+from packagemanager.tar_header import ID_MAX, TIME_MAX
 from payload.digest import DIGEST_BYTES
 
 TYPE_CHECKING = False
@@ -26,7 +28,7 @@ STORED_BYTES_MAX = 16 << 20
 GROUP_BYTES_MAX = 4 << 20
 REFERENCE_BYTES_MAX = 8 << 20
 FILE_BYTES_MAX = 1 << 40
-CONTROL_BYTES_MAX = 16 << 20
+PIECES_MAX = 2**16 - 1  # of a frame: see FRAME
 
 PLAIN_LENGTH = Struct("<I")
 # control files, entries, groups, old versions
@@ -148,6 +150,7 @@ def decode_recipe(raw: bytes, bases: int, content_bytes: int) -> Recipe:
         entries.append(entry)
         if source == AS_BEFORE:
             as_before.add(entry.path)
+    _check_together(entries)
     groups = tuple([cursor.take(GROUP)[0] for _number in range(cursor.count(group_count, GROUP))])
     in_groups = sum(entry.size for entry in entries if entry.kind == FILE and entry.path not in as_before)
     if max(groups, default=0) > GROUP_BYTES_MAX or 0 in groups or sum(groups) != in_groups:
@@ -156,6 +159,17 @@ def decode_recipe(raw: bytes, bases: int, content_bytes: int) -> Recipe:
     if cursor.at != len(raw) or "control" not in control_files or len(control_files) != control_count:
         raise _wrong("it has no control file, one twice, or bytes that say nothing")
     return Recipe(control_files, tuple(entries), frozenset(as_before), groups, found)
+
+
+def _check_together(entries: list[Entry]) -> None:
+    """By the rules for the entries of a package: `tar.Names`."""
+    names = Names(len(entries))
+    try:
+        for entry in entries:
+            names.add(entry)
+        names.check()
+    except ArchiveError as error:
+        raise _wrong(str(error)) from error
 
 
 def _control_file(cursor: _Cursor) -> tuple[str, bytes]:
@@ -175,7 +189,13 @@ def _decode_entry(cursor: _Cursor) -> tuple[Entry, int]:
     name = _KINDS[kind]
     if mode > 0o7777 or size > (FILE_BYTES_MAX if is_file else 0) or not is_path(path):
         raise _wrong("an entry that cannot be")
-    if "\0" in target or bool(target) != (name in (LINK, HARD_LINK)) or (name == HARD_LINK and not is_path(target)):
+    if uid > ID_MAX or gid > ID_MAX or not -TIME_MAX <= mtime <= TIME_MAX:
+        raise _wrong("an entry with an owner or a time that cannot be")
+    if (
+        has_control(_encoded(target))
+        or bool(target) != (name in (LINK, HARD_LINK))
+        or (name == HARD_LINK and not is_path(target))
+    ):
         raise _wrong("an entry with a bad target")
     digest = cursor.bytes(DIGEST_BYTES) if is_file else NO_DIGEST
     attributes = {"mode": mode, "uid": uid, "gid": gid, "mtime": mtime}
@@ -209,8 +229,8 @@ def _decode_frame(cursor: _Cursor, old_files: list[OldFile], length: int, conten
 
 
 def is_path(path: str) -> bool:
-    """As `Entry.path` is: relative, no empty component, no ``.`` or ``..``."""
-    return "\0" not in path and not {"", ".", ".."}.intersection(path.split("/"))
+    """As `Entry.path` is: relative, no empty component, no ``.`` or ``..``, nothing that ends a line."""
+    return not has_control(_encoded(path)) and not {"", ".", ".."}.intersection(path.split("/"))
 
 
 def _encoded(path: str) -> bytes:

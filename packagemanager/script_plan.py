@@ -123,14 +123,21 @@ def pending_lines(pending: Mapping[str, Iterable[str]]) -> list[Sequence[str]]:
 
 
 def text_of(lines: Iterable[Sequence[str]]) -> bytes:
-    """Raises: DatabaseError for a field that would be read as two."""
+    """Raises: DatabaseError for a field that would be read as two, or more than would be read."""
+    lines = list(lines)
     for line in lines:
         for field in line:
             if SEPARATORS.intersection(field):
                 raise DatabaseError(f"{field!r:.80} cannot be written down")
-    return "".join(f"{line}\n" for line in (*("\t".join(line) for line in lines), END)).encode(
-        "utf-8", "surrogateescape"
-    )
+    joined = [*("\t".join(line) for line in lines), END]
+    text = "".join(f"{line}\n" for line in joined).encode("utf-8", "surrogateescape")
+    _check_length(text)
+    return text
+
+
+def _check_length(text: bytes) -> None:
+    if len(text) > TEXT_BYTES_MAX:
+        raise DatabaseError(f"a list of scripts has {len(text)} bytes, allowed are {TEXT_BYTES_MAX}")
 
 
 def _call_line(kind: str, call: Call) -> Sequence[str]:
@@ -159,8 +166,7 @@ def decode(text: bytes) -> ScriptPlan:
 
 def fields_of(text: bytes) -> list[list[str]]:
     """The lines of a text that was written whole. Raises: DatabaseError."""
-    if len(text) > TEXT_BYTES_MAX:
-        raise DatabaseError(f"a list of scripts has {len(text)} bytes, allowed are {TEXT_BYTES_MAX}")
+    _check_length(text)
     lines = text.decode("utf-8", "surrogateescape").split("\n")
     if lines[-2:] != [END, ""]:
         raise DatabaseError("a list of scripts has no end")

@@ -32,7 +32,6 @@ _SPACE = WHITE_SPACE + "\r\v\f"
 _OLD_OPERATORS = {"<": "<=", ">": ">="}
 
 INSTALLED = "install ok installed"
-HALF_INSTALLED = "install reinstreq half-installed"
 REMOVED = "deinstall ok config-files"
 
 

@@ -10,7 +10,7 @@ call fails when it is run, and the transaction is taken back.
 from __future__ import annotations
 
 from packagemanager.calls import NEW, OLD, PREINST, PRERM, SCRIPTS
-from packagemanager.errors import UnsupportedError
+from packagemanager.errors import UnsupportedError, some_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,9 +72,8 @@ def refuse(turns: Sequence[Turn], controls: Controls, facts: Facts) -> None:
         if PREINST in turn.new_scripts and (relation := facts.unmet(turn)):
             reasons.append(f"{turn.name}: its preinst wants {relation} before the transaction")
     if reasons:
-        more = len(reasons) - REASONS_MAX
-        listed = [*reasons[:REASONS_MAX], *([f"and {more} more"] if more > 0 else [])]
-        raise UnsupportedError("\n".join(listed), "leave these packages out, or split the transaction on the master")
+        told = "\n".join(some_of(reasons, REASONS_MAX))
+        raise UnsupportedError(told, "leave these packages out, or split the transaction on the master")
 
 
 def _of_names(turns: Sequence[Turn]) -> list[str]:

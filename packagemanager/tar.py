@@ -14,7 +14,7 @@ from packagemanager.tar_header import BLOCK_BYTES, EXTENSIONS, KINDS, Header, re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from packagemanager.tar_header import Extras
 
@@ -23,6 +23,7 @@ NAME_BYTES_MAX = 255
 EXTENSION_BYTES_MAX = 64 << 10  # of a long name or a pax header
 CONTROLS = bytes((*range(0x20), 0x7F))
 EXTENSIONS_MAX = 4  # in front of one entry
+NOBODY: Mapping[str, int] = {}
 ADVICE = "the package is damaged, or made for something else: fetch or build it again"
 
 
@@ -37,19 +38,16 @@ class Bounds:
 
 
 class Owners:
-    """The ids that the names in an archive have on a system, as dpkg does it; for others the number counts."""
+    """The ids that the names in an archive have on a system, as dpkg does it; for others the number counts.
+
+    ``users`` and ``groups`` are name to number: `database.ids`.
+    """
 
     __slots__ = ("groups", "users")
 
-    def __init__(self, passwd: bytes = b"", group: bytes = b"") -> None:
-        """The content of ``etc/passwd`` and ``etc/group``; lines that are none are passed over."""
-        self.users = _ids(passwd)
-        self.groups = _ids(group)
-
-
-def _ids(content: bytes) -> dict[bytes, int]:
-    lines = (line.split(b":") for line in content.split(b"\n"))
-    return {fields[0]: int(fields[2]) for fields in lines if len(fields) > 3 and fields[0] and fields[2].isdigit()}
+    def __init__(self, users: Mapping[str, int] = NOBODY, groups: Mapping[str, int] = NOBODY) -> None:
+        self.users = users
+        self.groups = groups
 
 
 def entries(
@@ -65,7 +63,7 @@ def entries(
     """
     limits = bounds or Bounds()
     source = _Source(pieces, limits.bytes)
-    names = _Names(limits.entries)
+    names = Names(limits.entries)
     while (header := _header(source)) is not None:
         entry = _entry(header, owners or Owners())
         content = source.content(entry.size)
@@ -162,8 +160,8 @@ def _entry(header: Header, owners: Owners) -> Entry:
         path,
         kind,
         mode=header.mode,
-        uid=owners.users.get(header.user, header.uid),
-        gid=owners.groups.get(header.group, header.gid),
+        uid=owners.users.get(_text(header.user), header.uid),
+        gid=owners.groups.get(_text(header.group), header.gid),
         mtime=header.mtime,
         size=header.size,
         target=_target(path, kind, header.target),
@@ -175,28 +173,32 @@ def _target(path: str, kind: str, target: bytes) -> str:
         return clean(target)
     if kind != LINK:
         return ""
-    if not 0 < len(target) <= PATH_BYTES_MAX or _has_control(target):
+    if not 0 < len(target) <= PATH_BYTES_MAX or has_control(target):
         raise _refused(f"the link {path!r} leads nowhere")
-    return target.decode("utf-8", "surrogateescape")
+    return _text(target)
 
 
 def clean(path: bytes) -> str:
     """The one form of a path: without ``.`` and double slashes; the root is empty. Raises ``ArchiveError``."""
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    if not path or path[0] == 0x2F or b".." in parts or _has_control(path) or len(path) > PATH_BYTES_MAX:
+    if not path or path[0] == 0x2F or b".." in parts or has_control(path) or len(path) > PATH_BYTES_MAX:
         raise _refused(f"{path[:PATH_BYTES_MAX]!r} is no path in a package")
     if any(len(part) > NAME_BYTES_MAX for part in parts):
         raise _refused(f"{path!r} has a name of more than {NAME_BYTES_MAX} bytes")
-    return b"/".join(parts).decode("utf-8", "surrogateescape")
+    return _text(b"/".join(parts))
 
 
-def _has_control(text: bytes) -> bool:
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def has_control(text: bytes) -> bool:
     """dpkg's lists have a path in a line; nothing that ends a line or a text may be in one."""
     return text.translate(None, CONTROLS) != text
 
 
-class _Names:
-    """What the archive has had so far, by path."""
+class Names:
+    """What an archive has had so far, by path. Methods raise ``ArchiveError`` for what does not belong together."""
 
     def __init__(self, entries_max: int) -> None:
         self._kinds: dict[str, str] = {}

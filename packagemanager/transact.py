@@ -146,7 +146,7 @@ class Manager:
             if resumed.now == TRYING:
                 self._configure(self._leave_to_recovery)
                 if settle:
-                    self._settle()
+                    resumed.now = self._settle()
             return resumed
         finally:
             lock.close()
@@ -232,11 +232,11 @@ class Manager:
         if resumed.now == TRYING and resumed.facts.get("kind", KIND) != KIND:
             # A repair or an adoption: there is nothing that had to be tried.
             self.engine.done()
-            resumed.now = None
+            resumed.now = DONE
         if self.ledger is not None and resumed.found in (FORWARD, BACK, TRYING):
             serial, digest = resumed.facts.get("serial", "0"), resumed.facts.get("transaction", "")
             self.ledger.resumed(int(serial), bytes.fromhex(digest), resumed.now == TRYING)
-        if resumed.now is None:
+        if resumed.now in (None, DONE):
             self._end_scripts()
         return resumed
 

@@ -11,12 +11,12 @@ whole package, else it says by name what is missing and in which state it is.
 
 from __future__ import annotations
 
-from packagemanager.database import state_of
-from packagemanager.errors import TransactionError
+from packagemanager.database import ids, state_of
+from packagemanager.errors import TransactionError, some_of
 from packagemanager.transaction_index import DEB, INDEX_BYTES_MAX, START, decode_index, index_bytes
 from payload.digest import hasher
 from payload.errors import BundleError
-from payload.frames import FrameReader
+from payload.frames import FrameReader, PlainContent
 from payload.manifest import PACKAGES
 from payload.trust import verify
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 
 CHECK_BYTES = 1 << 20
-PACKAGES_TOLD_MAX = 8
-OWNERS_BYTES_MAX = 1 << 20
 
 
 def believe(
@@ -101,12 +99,6 @@ class Transaction:
         """The wanted packages that are not ``installed`` (``name:architecture`` → version), in the order to unpack."""
         return [key for key in self.index.unpack_keys() if installed.get(key) != self.index.wanted[key]]
 
-    def superfluous(self, installed: Iterable[str]) -> list[str]:
-        """What is installed and not wanted, in the order to remove: first what the master did not know of."""
-        known = {key: number for number, key in enumerate(self.index.removals)}
-        gone = [key for key in installed if key not in self.index.wanted]
-        return sorted(gone, key=lambda key: (known.get(key, -1), key))
-
     def sources(self, installed: Mapping[str, str], tree: Tree, keys: Iterable[str] | None = None) -> dict[str, Source]:
         """Where to take the packages ``keys`` from; without ``keys`` those that are :meth:`lacking`. In their order.
 
@@ -150,13 +142,11 @@ class Transaction:
         return delta, ""
 
     def _refusal(self, missing: dict[str, str], state: bytes) -> TransactionError:
-        told = [f"{key} {self.index.wanted[key]} ({why})" for key, why in list(missing.items())[:PACKAGES_TOLD_MAX]]
-        more = len(missing) - len(told)
-        others = f" and {more} more" if more else ""
+        told = some_of(f"{key} {self.index.wanted[key]} ({why})" for key, why in missing.items())
         known = "" if state in self.index.states else ", which it does not know"
         return TransactionError(
             f"this device is in state {state.hex()}{known}; transaction {self.serial} has nothing that it could make "
-            f"these from: {', '.join(told)}{others}",
+            f"these from: {', '.join(told)}",
             f"Ask the master for a full transaction for state {state.hex()}: `unbrick packages status --json` has all "
             f"that it needs to know.",
         )
@@ -178,21 +168,13 @@ _UNREADABLE = "Bring the transaction again; what was read of it so far is right,
 
 
 def owners_of(tree: Tree) -> Owners:
-    """The users and groups of the system that packages are unpacked for; none where it has no such files."""
+    """The users and groups of the system that packages are unpacked for; none where it has no such files.
+
+    Raises ``DatabaseError`` where they cannot be read: files would be given to others than the package says.
+    """
     from packagemanager.tar import Owners
 
-    texts = []
-    for path in ("etc/passwd", "etc/group"):
-        try:
-            file = tree.open(path)
-        except OSError:
-            texts.append(b"")
-            continue
-        try:
-            texts.append(file.read(OWNERS_BYTES_MAX))
-        finally:
-            file.close()
-    return Owners(*texts)
+    return Owners(ids(tree, "etc/passwd"), ids(tree, "etc/group"))
 
 
 def digest_of(content: ImageContent, offset: int, size: int) -> bytes:
@@ -202,49 +184,27 @@ def digest_of(content: ImageContent, offset: int, size: int) -> bytes:
     return state.digest()
 
 
-class ImageContent:
-    """The plain content of the image, every frame verified as it is read; one frame is kept.
+class ImageContent(PlainContent):
+    """The plain content of the image. Reads raise ``TransactionError``: an archive inside of it need not know what it
+    lies in."""
 
-    Reads raise ``TransactionError``: an archive inside of it need not know what it lies in.
-    """
-
-    __slots__ = ("_frames", "_index", "_plain", "size")
-
-    def __init__(self, frames: FrameReader) -> None:
-        self._frames = frames
-        self._index = -1
-        self._plain = b""
-        self.size = frames.table.image_bytes
+    __slots__ = ()
 
     @property
     def is_far(self) -> bool:
-        return self._frames.is_far
+        return self.frames.is_far
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes at ``offset``; fewer at the end."""
-        pieces = []
-        length = min(length, self.size - offset)
-        frame_bytes = self._frames.table.frame_bytes
-        while length > 0:
-            start = offset % frame_bytes
-            piece = self._frame(offset // frame_bytes)[start : start + length]
-            pieces.append(piece)
-            offset += len(piece)
-            length -= len(piece)
-        return b"".join(pieces)
-
-    def _frame(self, index: int) -> bytes:
-        if index != self._index:
-            try:
-                self._plain, self._index = self._frames.frame(index), index
-            except BundleError as error:
-                raise TransactionError(f"the transaction cannot be read: {error}", _UNREADABLE) from error
-        return self._plain
+        try:
+            return super().read(offset, length)
+        except BundleError as error:
+            raise TransactionError(f"the transaction cannot be read: {error}", _UNREADABLE) from error
 
     def announce(self, ranges: Iterable[tuple[int, int]]) -> None:
-        size = self._frames.table.frame_bytes
+        size = self.frames.table.frame_bytes
         wanted = [index for offset, length in ranges for index in range(offset // size, -(-(offset + length) // size))]
-        self._frames.announce(list(dict.fromkeys(wanted)))
+        self.frames.announce(list(dict.fromkeys(wanted)))
 
 
 class PartReader:

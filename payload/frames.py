@@ -138,6 +138,36 @@ class FrameReader:
             return None
 
 
+class PlainContent:
+    """The plain content of an image, read anywhere in it; the frame that was read last is kept."""
+
+    __slots__ = ("_index", "_plain", "frames", "size")
+
+    def __init__(self, frames: FrameReader) -> None:
+        self.frames = frames
+        self._index = -1
+        self._plain = b""
+        self.size = frames.table.image_bytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes at ``offset``; fewer at the end. Raises ``BundleError`` where the bundle has them not."""
+        pieces = []
+        length = min(length, self.size - offset)
+        frame_bytes = self.frames.table.frame_bytes
+        while length > 0:
+            start = offset % frame_bytes
+            piece = self._frame(offset // frame_bytes)[start : start + length]
+            pieces.append(piece)
+            offset += len(piece)
+            length -= len(piece)
+        return b"".join(pieces)
+
+    def _frame(self, index: int) -> bytes:
+        if index != self._index:
+            self._plain, self._index = self.frames.frame(index), index
+        return self._plain
+
+
 _DECODERS: dict[int, Callable[[bytes, int], bytes]] = {
     ZERO: lambda stored, plain_length: bytes(plain_length),
     RAW: lambda stored, plain_length: stored,

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from payload.delta import BLOCK_BYTES, BLOCKS_MAX
 from payload.digest import digest
+from payload.errors import BundleError
+from payload.frames import PlainContent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from payload.delta import BlockIndex
-    from payload.frames import FrameReader, Progress
+    from payload.frames import Progress
     from payload.manifest import Image, Manifest
 
     class Readable(Protocol):
@@ -66,38 +68,17 @@ class Seed:
             return b""
 
 
-class ImageInBundle:
+class ImageInBundle(PlainContent):
     """The plain content of an image whose frames are in a bundle, the local payload for example."""
 
-    __slots__ = ("_frames", "_index", "_plain", "size")
-
-    def __init__(self, frames: FrameReader) -> None:
-        self._frames = frames
-        self._index = -1
-        self._plain = b""
-        self.size = frames.table.image_bytes
+    __slots__ = ()
 
     def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes at ``offset``. Raises ``OSError`` where the bundle does not have them."""
-        pieces = []
-        frame_bytes = self._frames.table.frame_bytes
-        while length > 0:
-            start = offset % frame_bytes
-            piece = self._frame(offset // frame_bytes)[start : start + length]
-            pieces.append(piece)
-            offset += len(piece)
-            length -= len(piece)
-        return b"".join(pieces)
-
-    def _frame(self, index: int) -> bytes:
-        from payload.errors import BundleError
-
-        if index != self._index:
-            try:
-                self._plain, self._index = self._frames.frame(index), index
-            except BundleError as error:
-                raise OSError(str(error)) from error
-        return self._plain
+        """``length`` bytes at ``offset``; fewer at the end. Raises ``OSError`` where the bundle has them not."""
+        try:
+            return super().read(offset, length)
+        except BundleError as error:
+            raise OSError(str(error)) from error
 
 
 class Lookup:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from packagemanager.deb import Deb
-from packagemanager.errors import ArchiveError
+from packagemanager.master.deb_path import opened_deb
 from packagemanager.master.emit import Order
-from packagemanager.master.errors import RepositoryError
 from packagemanager.master.order import configure_order, removal_order
 from packagemanager.master.package import Package
 from packagemanager.master.repository import Repositories, Repository, open_repository
@@ -18,7 +16,6 @@ from packagemanager.master.request import Request
 from packagemanager.master.resolve import Wish, resolve
 from packagemanager.master.state_file import read_state
 from packagemanager.version import key as version_key
-from payload.sources import FileSource
 
 
 @dataclass(frozen=True)
@@ -97,12 +94,5 @@ def _changes(had: Mapping[str, str], wanted: list[Package], removals: list[str])
 def has_postinst(package: Package) -> bool:
     """Whether it has a script that configures it. Fetches the package. Raises ``RepositoryError``."""
     assert package.fetch is not None
-    path = package.fetch()
-    try:
-        source = FileSource(str(path.resolve()), path.name)
-        try:
-            return "postinst" in Deb(source).control()[1]
-        finally:
-            source.close()
-    except (OSError, ArchiveError) as error:
-        raise RepositoryError(f"{path}: {error}", "Fetch it again.") from error
+    with opened_deb(package.fetch()) as deb:
+        return "postinst" in deb.control()[1]

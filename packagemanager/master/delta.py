@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import zstandard
 
@@ -21,8 +22,11 @@ from packagemanager.entry import Entry
 from packagemanager.master.unpacked import Unpacked
 from packagemanager.recipe import (
     GROUP_BYTES_MAX,
+    PIECES_MAX,
     PLAIN_LENGTH,
+    RECIPE_BYTES_MAX,
     REFERENCE_BYTES_MAX,
+    STORED_BYTES_MAX,
     Base,
     Frame,
     OldFile,
@@ -40,6 +44,8 @@ PACKED = (".gz", ".xz", ".zst", ".bz2", ".png", ".jpg")
 ALONE_BYTES_MIN = 4096
 STATIC_IDS_MAX = 100  # Debian policy 9.2.2: those below are the same on every system
 
+# Path, offset and bytes, of files of the old version.
+Pieces = tuple[tuple[str, int, int], ...]
 # Takes a stored frame and says where it lies; the same bytes lie there once.
 Store = Callable[[bytes], int]
 
@@ -59,7 +65,7 @@ class _Work:
 
     plain: bytes
     reference: bytes
-    pieces: tuple[tuple[str, int, int], ...]
+    pieces: Pieces
 
 
 def can_be_delta(new: Unpacked) -> bool:
@@ -73,10 +79,12 @@ def make_recipe(new: Unpacked, olds: Sequence[Unpacked], store: Store, pool: Exe
     groups = list(_groups(new, as_before))
     bases = []
     for old in olds:
-        frames: list[tuple[int, int, tuple[tuple[str, int, int], ...]]] = []
-        counterpart = _Counterparts(new, old)
-        for work, stored in pool.map(_packed, [_work(new, old, group, counterpart) for group in groups]):
-            frames.append((store(stored) if stored else 0, len(stored), work.pieces))
+        frames: list[tuple[int, int, Pieces]] = []
+        counterparts = _Counterparts(old)
+        # Read where it is compressed: what waits for a thread is in no memory.
+        packed = partial(_packed, new, old, counterparts)
+        for pieces, stored in pool.map(packed, groups):
+            frames.append((store(stored) if stored else 0, len(stored), pieces))
         bases.append(_base(old, frames))
     lengths = tuple(sum(one.length for one in group) for group in groups)
     control_files = {"control": new.content.control, **dict(sorted(new.content.files.items()))}
@@ -92,6 +100,12 @@ def packed_recipe(recipe: Recipe, shift: int) -> bytes:
     )  # fmt: skip
     plain = encode_recipe(Recipe(recipe.control_files, recipe.entries, recipe.as_before, recipe.groups, moved))
     return PLAIN_LENGTH.pack(len(plain)) + zstandard.ZstdCompressor(level=RECIPE_LEVEL).compress(plain)
+
+
+def can_be_read(packed: bytes) -> bool:
+    """Whether a device takes a part of this size. Other offsets may make it somewhat larger."""
+    (plain_bytes,) = PLAIN_LENGTH.unpack_from(packed)
+    return plain_bytes <= RECIPE_BYTES_MAX and len(packed) <= STORED_BYTES_MAX // 2
 
 
 def _is_everywhere(new: Unpacked, olds: Sequence[Unpacked], path: str) -> bool:
@@ -126,14 +140,13 @@ def _groups(new: Unpacked, as_before: frozenset[str]) -> Iterator[list[Slice]]:
 class _Counterparts:
     """For each new file the old one that it most probably came from."""
 
-    def __init__(self, new: Unpacked, old: Unpacked) -> None:
+    def __init__(self, old: Unpacked) -> None:
         self._old = {path: entry for path, entry in old.files.items() if path not in old.conffiles and entry.size}
         self._by_name: dict[str, Entry] = {}
         self._by_stem: dict[str, Entry] = {}
         for path, entry in self._old.items():
             self._by_name.setdefault(_name(path), entry)
             self._by_stem.setdefault(_stem(path), entry)
-        self._taken = set(new.files)
 
     def of(self, path: str) -> Entry | None:
         return self._old.get(path) or self._by_name.get(_name(path)) or self._by_stem.get(_stem(path))
@@ -154,7 +167,7 @@ def _work(new: Unpacked, old: Unpacked, group: list[Slice], counterparts: _Count
     room = REFERENCE_BYTES_MAX
     for one in group:
         counterpart = counterparts.of(one.entry.path)
-        if counterpart is None or room == 0:
+        if counterpart is None or room == 0 or len(pieces) == PIECES_MAX:
             continue
         start, length = _window(one, counterpart.size, room)
         pieces.append((counterpart.path, start, length))
@@ -174,10 +187,11 @@ def _window(one: Slice, old_size: int, room: int) -> tuple[int, int]:
     return begin, min(end - begin, room)
 
 
-def _packed(work: _Work) -> tuple[_Work, bytes]:
-    """The frame; nothing where the pieces are the group."""
+def _packed(new: Unpacked, old: Unpacked, counterparts: _Counterparts, group: list[Slice]) -> tuple[Pieces, bytes]:
+    """What one group is made against, and the frame; nothing where the pieces are the group."""
+    work = _work(new, old, group, counterparts)
     if work.reference == work.plain:
-        return work, b""
+        return work.pieces, b""
     total = len(work.reference) + len(work.plain)
     parameters = zstandard.ZstdCompressionParameters.from_level(
         LEVEL,
@@ -190,10 +204,10 @@ def _packed(work: _Work) -> tuple[_Work, bytes]:
     compressor = zstandard.ZstdCompressor(
         dict_data=dictionary if work.reference else None, compression_params=parameters
     )
-    return work, compressor.compress(work.plain)
+    return work.pieces, compressor.compress(work.plain)
 
 
-def _base(old: Unpacked, frames: list[tuple[int, int, tuple[tuple[str, int, int], ...]]]) -> Base:
+def _base(old: Unpacked, frames: list[tuple[int, int, Pieces]]) -> Base:
     """Old files by number, each once."""
     numbers: dict[str, int] = {}
     made = []

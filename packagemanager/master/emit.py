@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from packagemanager.database import state_of
-from packagemanager.master.delta import can_be_delta, make_recipe, packed_recipe
+from packagemanager.errors import TransactionError
+from packagemanager.master.delta import can_be_delta, can_be_read, make_recipe, packed_recipe
+from packagemanager.master.errors import RequestError
 from packagemanager.master.package import Package
 from packagemanager.master.unpacked import Unpacked
 from packagemanager.recipe import Recipe
-from packagemanager.transaction_index import DEB, DELTA, Index, Part, encode_index
+from packagemanager.transaction_index import BASES_MAX, DEB, DELTA, START, Index, Part, decode_index, encode_index
 from payload.digest import DIGEST_BYTES, digest, hasher
 
 PARTS_ALIGNMENT = 4096
@@ -70,6 +72,7 @@ def write_content(order: Order, output: BinaryIO, progress: Progress) -> Written
 
     Raises:
         RepositoryError: a package cannot be had or is damaged.
+        RequestError: there is more in it than a device reads.
     """
     with tempfile.TemporaryDirectory() as folder:
         writer = _Writer(order, Path(folder), progress)
@@ -135,6 +138,7 @@ class _Writer:
                 places.append(Part(package.key, DELTA, start + store.add(stored), len(stored), digest(stored), bases))
             index = encode_index(self._index([*places, *self._deb_parts(start)]))
             assert len(index) <= start, "the index is longer than was foreseen"
+            _check_index(index, start + store.size)
             output.write(index.ljust(start, b"\0"))
             parts.seek(0)
             shutil.copyfileobj(parts, output, COPY_BYTES)
@@ -184,16 +188,19 @@ class _Writer:
         self, package: Package, lacking: list[Installed], store: _Store, pool: ThreadPoolExecutor
     ) -> set[str | None]:
         """A delta for the versions that states have, without those for which it is not worth it. Those it is for."""
-        versions = sorted({state[package.key] for state in lacking if package.key in state})
+        versions = sorted({state[package.key] for state in lacking if package.key in state})[:BASES_MAX]
         olds = {version: old for version in versions if (old := self._order.old_package(package.key, version))}
         while olds:
             mark = store.mark()
             recipe = self._recipe(package, list(olds.values()), store, pool)
             if recipe is None:
                 return set()
-            stored = len(packed_recipe(recipe, 0))
+            packed = packed_recipe(recipe, 0)
+            if not can_be_read(packed):
+                store.back(mark)
+                return set()
             costs = {
-                version: stored + sum(frame.size for frame in base.frames)
+                version: len(packed) + sum(frame.size for frame in base.frames)
                 for version, base in zip(olds, recipe.bases, strict=True)
             }
             good = {version: old for version, old in olds.items() if costs[version] < WORTH_IT * package.size}
@@ -214,6 +221,15 @@ class _Writer:
                 return None
             old = [_unpacked(one, Path(folder) / f"old-{number}") for number, one in enumerate(olds)]
             return make_recipe(new, old, store.add, pool)
+
+
+def _check_index(index: bytes, content_bytes: int) -> None:
+    """Read it as a device does. Raises ``RequestError``."""
+    try:
+        decode_index(index[START.size :], content_bytes)
+    except TransactionError as error:
+        advice = "Ask for fewer packages or states."
+        raise RequestError(f"no device would take the transaction: {error}", advice) from error
 
 
 def _unpacked(package: Package, folder: Path) -> Unpacked:

@@ -50,10 +50,6 @@ class Package:
         return version.key(self.version)
 
     @property
-    def multi_arch(self) -> str:
-        return self.fields.get("Multi-Arch", "no")
-
-    @property
     def is_essential(self) -> bool:
         return self.fields.get("Essential") == "yes"
 
@@ -99,3 +95,9 @@ class Package:
 
     def __repr__(self) -> str:
         return f"Package({self.key} {self.version})"
+
+
+def look_at_all(package: Package) -> None:
+    """Everything that could be wrong with it is wrong now, not in the middle of resolving. Raises ``ArchiveError``."""
+    _ = package.key, package.order, package.pre_depends, package.depends, package.recommends
+    _ = package.conflicts, package.breaks, package.provides

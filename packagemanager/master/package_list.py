@@ -6,14 +6,16 @@ import bz2
 import gzip
 import lzma
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from packagemanager.control import Paragraph, paragraph
 from packagemanager.errors import ArchiveError
 from packagemanager.master.errors import RepositoryError
-from packagemanager.master.package import Package
+from packagemanager.master.package import Package, look_at_all
 
 LIST_BYTES_MAX = 1 << 30
 PACKAGE_BYTES_MAX = 8 << 30
@@ -52,9 +54,6 @@ class PackageList:
             if words := virtual.split():
                 self._providing.setdefault(words[0], []).append(piece)
 
-    def __len__(self) -> int:
-        return sum(map(len, self._named.values()))
-
     def named(self, name: str) -> list[Package]:
         """Every version of the package ``name``."""
         return self._packages(self._named.get(name, []))
@@ -76,18 +75,14 @@ class PackageList:
             try:
                 fields = paragraph(piece)
                 size = int(fields.get("Size", "0"))
+                if not 0 <= size <= PACKAGE_BYTES_MAX:
+                    raise ValueError(f"a package of {size} bytes")
                 made = Package(fields, self.origin, size, fields.get("SHA256"), lambda: self._fetch(fields))
-                _look_at_all(made)
+                look_at_all(made)
             except (ArchiveError, ValueError) as error:
                 raise RepositoryError(f"{self.origin}: {error}", "The list is damaged: fetch it again.") from error
             self._made[piece] = made
         return self._made[piece]
-
-
-def _look_at_all(package: Package) -> None:
-    """Everything that could be wrong with it is wrong now, not in the middle of resolving."""
-    _ = package.key, package.order, package.pre_depends, package.depends, package.recommends
-    _ = package.conflicts, package.breaks, package.provides
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:
@@ -101,11 +96,13 @@ def _pieces(content: bytes) -> Iterator[bytes]:
 
 
 def _value(piece: bytes, name: bytes) -> str | None:
-    """The value of a field of one line. Written in the usual case: this is a look, not the parser."""
+    """The value of a field, with the lines it goes on in. Written in the usual case: this is a look, not the parser."""
     start = 0 if piece.startswith(name + b":") else piece.find(b"\n" + name + b":") + 1
     if start == 0 and not piece.startswith(name + b":"):
         return None
     end = piece.find(b"\n", start)
+    while piece[end + 1 : end + 2] in (b" ", b"\t"):
+        end = piece.find(b"\n", end + 1)
     return piece[start + len(name) + 1 : end].decode("utf-8", "replace").strip()
 
 
@@ -116,8 +113,6 @@ def decompressed(path: Path) -> bytes:
         RepositoryError: it cannot be read, or is damaged.
     """
     try:
-        if path.suffix == ".lz4":
-            return _by_apt(path)
         with _OPENERS.get(path.suffix, open)(path, "rb") as stream:
             content: bytes = stream.read(LIST_BYTES_MAX + 1)
     except (OSError, EOFError, lzma.LZMAError) as error:
@@ -127,14 +122,23 @@ def decompressed(path: Path) -> bytes:
     return content
 
 
-_OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 APT_HELPER = "/usr/lib/apt/apt-helper"
 
 
-def _by_apt(path: Path) -> bytes:
-    try:
-        command = [APT_HELPER, "cat-file", str(path)]
-        return subprocess.run(command, capture_output=True, check=True, timeout=DECOMPRESS_SECONDS_MAX).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        hint = "Lists in lz4 are read by apt's own program, apt-helper: is apt on this machine?"
-        raise RepositoryError(f"{path}: {error}", hint) from error
+@contextmanager
+def _by_apt(path: Path, _mode: str) -> Iterator[IO[bytes]]:
+    """What apt's program makes of it, in a file that has no name."""
+    command = [APT_HELPER, "cat-file", str(path)]
+    with tempfile.TemporaryFile() as content:
+        try:
+            subprocess.run(
+                command, stdout=content, stderr=subprocess.DEVNULL, check=True, timeout=DECOMPRESS_SECONDS_MAX
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            hint = "Lists in lz4 are read by apt's own program, apt-helper: is apt on this machine?"
+            raise RepositoryError(f"{path}: {error}", hint) from error
+        content.seek(0)
+        yield content
+
+
+_OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open, ".lz4": _by_apt}

@@ -11,25 +11,23 @@ import hashlib
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Protocol
 
 from packagemanager.control import Paragraph, identity, paragraph
-from packagemanager.deb import Deb
-from packagemanager.errors import ArchiveError
+from packagemanager.master.deb_path import opened_deb
 from packagemanager.master.errors import RepositoryError
-from packagemanager.master.package import Package
+from packagemanager.master.package import Package, look_at_all
 from packagemanager.master.package_list import LIST_BYTES_MAX, PACKAGE_BYTES_MAX, PackageList, decompressed
 from payload.durable import atomic_replace
-from payload.sources import FileSource
 
 APT = "apt"
 APT_LISTS = Path("/var/lib/apt/lists")
 FETCH_SECONDS_MAX = 900
 DEBS_MAX = 100_000
 LIST_NAMES = ("Packages", "Packages.xz", "Packages.gz", "Packages.bz2")
-COPY_BYTES = 1 << 20
 
 
 class Repository(Protocol):
@@ -153,7 +151,8 @@ def web_repository(line: str, architecture: str, cache: Path) -> PackageList:
     content = _downloaded(f"{base}/dists/{rest[0]}/{rest[1]}/binary-{architecture}/Packages.gz", LIST_BYTES_MAX)
 
     def fetch(fields: Paragraph) -> Path:
-        return _cached(fields, cache, lambda: _downloaded(f"{base}/{fields.get('Filename')}", PACKAGE_BYTES_MAX))
+        bytes_max = int(fields.get("Size", "0")) or PACKAGE_BYTES_MAX
+        return _cached(fields, cache, lambda: _downloaded(f"{base}/{fields.get('Filename')}", bytes_max))
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "Packages.gz"
@@ -165,14 +164,14 @@ def _downloaded(url: str, bytes_max: int) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=FETCH_SECONDS_MAX) as answer:
             content: bytes = answer.read(bytes_max + 1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise RepositoryError(f"{url}: {error}", "Check the URL and the network.") from error
     if len(content) > bytes_max:
         raise RepositoryError(f"{url}: more than {bytes_max} bytes", "This is not what was expected there.")
     return content
 
 
-def _cached(fields: Paragraph, cache: Path, bring: object) -> Path:
+def _cached(fields: Paragraph, cache: Path, bring: Callable[[], bytes]) -> Path:
     """The package by its digest: what has its final name in the cache is whole, for it was compared before."""
     name, version, architecture = identity(fields)
     sha256 = fields.get("SHA256")
@@ -183,7 +182,6 @@ def _cached(fields: Paragraph, cache: Path, bring: object) -> Path:
     path = cache / "packages" / sha256 / f"{name}_{version.replace(':', '%3a')}_{architecture}.deb"
     if path.is_file() and path.stat().st_size == int(fields.get("Size", "0")):
         return path
-    assert callable(bring)
     content = bring()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise RepositoryError(f"{name} {version} is not what its list says", "Fetch the list again: apt-get update")
@@ -212,11 +210,11 @@ class DebFolder:
     """
 
     def __init__(self, folder: Path, architecture: str) -> None:
-        self._packages = [
-            package
-            for path in sorted(folder.rglob("*.deb"))[:DEBS_MAX]
-            if (package := deb_file(path)).architecture in (architecture, "all")
-        ]
+        paths = sorted(folder.rglob("*.deb"))
+        if len(paths) > DEBS_MAX:
+            raise RepositoryError(f"{folder} has {len(paths)} packages, allowed are {DEBS_MAX}", "Name a smaller one.")
+        read = (deb_file(path) for path in paths)
+        self._packages = [package for package in read if package.architecture in (architecture, "all")]
         if not self._packages:
             raise RepositoryError(f"{folder} has no packages for {architecture}", "Name a folder with .deb files.")
 
@@ -232,14 +230,7 @@ class DebFolder:
 
 def deb_file(path: Path) -> Package:
     """A package in a file. Raises ``RepositoryError``."""
-    try:
-        source = FileSource(str(path.resolve()), path.name)
-        try:
-            fields = paragraph(Deb(source).control()[0])
-        finally:
-            source.close()
-        package = Package(fields, str(path.parent), path.stat().st_size, "", lambda: path)
-        _ = package.key, package.depends, package.pre_depends, package.conflicts, package.breaks, package.provides
-    except (OSError, ArchiveError) as error:
-        raise RepositoryError(f"{path}: {error}", "Take it out of the folder, or fetch it again.") from error
+    with opened_deb(path, "Take it out of the folder, or fetch it again.") as deb:
+        package = Package(paragraph(deb.control()[0]), str(path.parent), path.stat().st_size, "", lambda: path)
+        look_at_all(package)
     return package

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from packagemanager.master.errors import RequestError
+from packagemanager.master.repository import APT
 from packagemanager.transaction_index import is_version, is_word
 
 NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789+-.")
@@ -101,7 +102,7 @@ def _value(path: Path, key: str, name: str, value: Any) -> Any:
 
 
 def _place(path: Path, place: str) -> str:
-    return place if place == "apt" or "://" in place else str(path.parent / place)
+    return place if place == APT or "://" in place else str(path.parent / place)
 
 
 def _are_pins(value: Any) -> bool:

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from packagemanager.control import identity, paragraphs
-from packagemanager.database import COMPLETE, state_of
+from packagemanager.control import paragraphs
+from packagemanager.database import Package, state_of
 from packagemanager.errors import ArchiveError
 from packagemanager.master.errors import RequestError
 from packagemanager.transaction_index import PACKAGES_MAX, is_key, is_version
@@ -53,15 +53,11 @@ def _of_json(path: Path, text: bytes) -> dict[str, str]:
 
 
 def _of_dpkg(path: Path, text: bytes) -> dict[str, str]:
-    installed = {}
     try:
-        for fields in paragraphs(text):
-            if fields.get("Status").split(" ")[-1] in COMPLETE:
-                name, version, architecture = identity(fields)
-                installed[f"{name}:{architecture}"] = version
-    except ArchiveError as error:
+        packages = [Package(fields) for fields in paragraphs(text)]
+    except (ArchiveError, ValueError) as error:
         raise RequestError(f"{path}: {error}", _HINT) from error
-    return installed
+    return {package.key: package.version for package in packages if package.complete}
 
 
 _HINT = "Name what `unbrick packages status --json` printed on a device, or the file var/lib/dpkg/status of its root."

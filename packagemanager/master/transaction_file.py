@@ -41,6 +41,7 @@ def create_transaction(
 
     Raises:
         RepositoryError: a package cannot be had.
+        RequestError: there is more in it than a device reads.
         PayloadInputError: a field of ``label`` is not as a manifest wants it.
         OSError: the output cannot be written; what was there before is still there.
     """

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from packagemanager.deb import Deb
+from packagemanager.conffiles import declared
 from packagemanager.entry import FILE, Content, Entry
-from packagemanager.errors import ArchiveError
-from packagemanager.master.errors import RepositoryError
-from payload.sources import FileSource
+from packagemanager.master.deb_path import opened_deb
 
 
 class Unpacked:
@@ -22,15 +20,8 @@ class Unpacked:
     def __init__(self, deb: Path, folder: Path) -> None:
         self._folder = folder
         self._numbers: dict[str, int] = {}
-        self.deb_bytes = deb.stat().st_size
-        try:
-            source = FileSource(str(deb.resolve()), deb.name)
-            try:
-                self.content: Content = Deb(source).unpack(self._keep)
-            finally:
-                source.close()
-        except (OSError, ArchiveError) as error:
-            raise RepositoryError(f"{deb}: {error}", "Fetch it again.") from error
+        with opened_deb(deb) as package:
+            self.content: Content = package.unpack(self._keep)
         self.files = {entry.path: entry for entry in self.content.entries if entry.kind == FILE}
 
     def _keep(self, entry: Entry, chunks: Iterator[bytes]) -> None:
@@ -48,5 +39,4 @@ class Unpacked:
     @property
     def conffiles(self) -> frozenset[str]:
         """The paths of files that whoever runs the device may have changed (deb-conffiles(5))."""
-        lines = self.content.files.get("conffiles", b"").decode("utf-8", "surrogateescape").splitlines()
-        return frozenset(line.split(" ")[-1].strip().lstrip("/") for line in lines if line.strip())
+        return frozenset(path for path, _goes in declared(self.content.files.get("conffiles", b"")))

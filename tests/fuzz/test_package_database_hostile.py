@@ -10,7 +10,7 @@ import pytest
 
 from packagemanager import files, verify
 from packagemanager.adopt import entries_of
-from packagemanager.database import Database, owners, read_text
+from packagemanager.database import Database, read_text
 from packagemanager.errors import DatabaseError, PackageError
 from packagemanager.ground import Ground
 from packagemanager.transact import Manager
@@ -56,7 +56,6 @@ def ask_everything(tree: FileSystem) -> None:
         for path in database.list(package):
             ground.place(path, package.name)
         entries_of(package, database, ground, [])
-    owners(database, database.present())
     verify.verify(database)
     for name in tree.list(files.FOLDER):
         files.decode(read_text(tree, f"{files.FOLDER}/{name}") or b"", f"{files.FOLDER}/{name}")

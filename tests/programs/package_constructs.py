@@ -130,6 +130,12 @@ CONSTRUCTS: dict[str, list[Step]] = {
         p("1", {"/b/one": "1", "/b/z": "z"}, modes={"/b/one": 0o4755}, hard_links={"/b/two": "/b/one"}),
         p("2", {"/b/one": "1", "/b/z": "z2"}, modes={"/b/one": 0o4755}, hard_links={"/b/two": "/b/one"}),
         p("3", {"/b/one": "3"}, hard_links={"/b/two": "/b/one", "/b/three": "/b/one"})],
+    "another name of a configuration file": [
+        p("1", {"/etc/c": "1"}, conffiles=["/etc/c"], hard_links={"/etc/d": "/etc/c"}),
+        p("1.1", {"/etc/c": "1"}, conffiles=["/etc/c"], hard_links={"/etc/d": "/etc/c"}),
+        p("2", {"/etc/c": "2"}, conffiles=["/etc/c"], hard_links={"/etc/d": "/etc/c"}),
+        write("etc/c", "mine"),
+        p("3", {"/etc/c": "3"}, conffiles=["/etc/c"], hard_links={"/etc/d": "/etc/c"})],
     "names that are no words": [
         p("1", {"/a b/c%d": "1", "/ä": "2", b"/\xff".decode(errors="surrogateescape"): "3"}), "p"],
     "one package for two architectures": [

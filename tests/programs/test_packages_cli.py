@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from initramfs.cli import main
+from initramfs.cli_packages import Host
+from packagemanager import cli
+from packagemanager.engine import Engine
+from packagemanager.operation import PUT, Operation
+from packagemanager.order import order_of
+from packagemanager.places import new
+from packagemanager.root import Root
+from packagemanager.staging import Staging
+from packagemanager.transact import WAITS_FOR_RESTART, Manager
 from tests.unit.payload_samples import ROOT
-from tests.unit.transaction_samples import Master, state
+from tests.unit.transaction_samples import SERIAL, Master, opened, state
 
 
 @pytest.fixture
@@ -78,6 +89,38 @@ def test_a_device_follows_its_master(tmp_path: Path, root: Path, command: Comman
     assert command("apply")[0] == 2
 
 
+def test_what_was_interrupted_is_finished_and_called_done(tmp_path: Path, root: Path, command: Command) -> None:
+    master = Master(tmp_path)
+    content = master.transaction([master.add("p", "1", {"usr/p": b"1"})], [{}])
+    with closing(Root(str(root))) as tree:
+        assert Manager(tree).apply(order_of(opened(content), tree), live=False) == WAITS_FOR_RESTART
+    code, told, _ = command("apply")
+    assert (code, told["outcome"], told["serial"]) == (0, "done", SERIAL)
+    assert command("status")[1]["under-way"] == ""
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_option_that_cannot_be_followed_is_refused(
+    root: Path, capsys: pytest.CaptureFixture[str], live: bool
+) -> None:
+    apply = next(verb for verb in cli.VERBS if verb.name == "apply")
+    chosen = Namespace(root=str(root), transaction="x.ubk", live=live, offline=True, no_scripts=True, json=False)
+    assert cli.run(apply, chosen, Host()) == 1
+    assert "--offline: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("outcome", ["done", "undone"])
+def test_what_became_of_an_interrupted_repair_is_said(root: Path, command: Command, outcome: str) -> None:
+    with closing(Root(str(root))) as tree:
+        engine, staging = Engine(tree), Staging(tree)
+        number = staging.text("var/lib/dpkg/arch", b"amd64\n")
+        engine.prepare((Operation(PUT, "var/lib/dpkg/arch", staged=number),), {"kind": "repair"})
+        engine.begin()
+        if outcome == "undone":
+            tree.unlink(new(number))
+    assert (command("apply")[1]["outcome"], (root / "var/lib/dpkg/arch").exists()) == (outcome, outcome == "done")
+
+
 def test_what_is_damaged_is_found_and_brought_back(tmp_path: Path, root: Path, command: Command) -> None:
     master = Master(tmp_path)
     package = master.add("p", "1", {"usr/p": b"1", "usr/r": b"r"})
@@ -90,6 +133,8 @@ def test_what_is_damaged_is_found_and_brought_back(tmp_path: Path, root: Path, c
     code, told, said = command("verify", "p")
     assert (code, {one["path"] for one in told["damaged"]}) == (1, {"/usr/p", "/usr/r"})
     assert "unbrick packages repair" in said
+    code, told, _ = command("verify", "p", "q")
+    assert (code, told["detail"]) == (1, "not installed: q")
     assert command("repair")[0] == 1
     assert command("repair", update)[0] == 0
     assert command("verify")[0] == 0

@@ -190,6 +190,7 @@ def test_the_database_of_dpkg_is_a_state(desk: Desk) -> None:
     paragraphs = (
         "Package: tool\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n",
         "Package: gone\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n",
+        "Package: half\nStatus: install reinstreq installed\nArchitecture: amd64\nVersion: 1\n",
     )
     (desk.folder / "state.json").write_text("\n".join(paragraphs))
     desk.create()

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import errno
+import io
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
 
 from packagemanager.adopt import adopt
 from packagemanager.database import Database
 from packagemanager.engine import Engine
-from packagemanager.errors import PackageError, RefusedError, ScriptError, TransactionError, UnsupportedError
+from packagemanager.entry import FILE
+from packagemanager.errors import (
+    BlockedError,
+    PackageError,
+    RefusedError,
+    ScriptError,
+    TransactionError,
+    UnsupportedError,
+)
+from packagemanager.files import path_of
 from packagemanager.phases import TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager, Order
@@ -24,6 +33,7 @@ from tests.simulator.filesystem import FileSystem, after_cut, survivors
 from tests.simulator.package_world import (
     NEW,
     OLD,
+    SCRIPT,
     Scripts,
     World,
     apply,
@@ -31,10 +41,8 @@ from tests.simulator.package_world import (
     differences,
     is_clean,
     snapshot,
+    system,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 class Ledger:
@@ -88,6 +96,17 @@ def test_scripts_are_called_around_the_change() -> None:
     assert manager.settle() == DONE
     assert is_clean(tree)
     assert manager.settle() == NOTHING_TO_DO
+
+
+def test_the_first_transaction_of_a_root_without_a_format_of_names() -> None:
+    tree, world = system(), World()
+    tree.unlink("var/lib/dpkg/info/format")
+    for version in ("1", "2"):
+        library = p(version, {"/usr/p": version}, architecture="amd64", control="Multi-Arch: same\n")
+        assert apply(tree, world.install(library)) == DONE
+        database = Database(tree)
+        assert database.list(database.packages["p:amd64"]) == ("", "usr", "usr/p")
+        assert not database.lacks_format and verify(database) == []
 
 
 @pytest.mark.parametrize("call", ["q.prerm remove", "p.preinst upgrade 1 2"])
@@ -187,6 +206,60 @@ def test_what_we_remember_may_be_lost_and_the_next_transaction_still_comes() -> 
     assert tree.open("usr/q").read() == b"taken"
     assert adopt(tree).packages == ["q:all"]
     assert verify(Database(tree)) == []
+
+
+class Sectors(io.BytesIO):
+    """A file whose bytes from ``bad`` on the disk does not give."""
+
+    bad = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = self.bad - self.tell()
+        if left <= 0:
+            raise OSError(errno.EIO, "bad sector")
+        return super().read(min(size or 0, left))
+
+
+@pytest.mark.fault("R4")
+@pytest.mark.parametrize("bad", [0, 1, 300_000])
+@pytest.mark.parametrize("run", [None, Scripts()])
+def test_a_file_that_the_disk_does_not_give_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, bad: int, run: Scripts | None
+) -> None:
+    tree, world = system(), World()
+    assert apply(tree, world.install(p("1", {"/usr/p": "p" * 600_000}, controls={"prerm": SCRIPT}))) == DONE
+    opened, rotten = tree.open, tree._node("usr/p", FILE).content
+
+    def read(path: str) -> io.BytesIO:
+        content = opened(path).getvalue()
+        if content != rotten or path != "usr/p":
+            return io.BytesIO(content)
+        sectors = Sectors(content)
+        sectors.bad = bad
+        return sectors
+
+    monkeypatch.setattr(tree, "open", read)
+    inode = tree._find("usr/p")
+    assert Manager(tree, run=run).apply(world.install(p("2", {"/usr/p": "p" * 600_000})), settle=True) == DONE
+    assert tree._find("usr/p") != inode and tree._node("usr/p", FILE).content == rotten
+
+
+def test_an_adoption_that_something_is_in_the_way_of_is_taken_back() -> None:
+    tree, _world = before_the_update()
+    tree.unlink(path_of("p"))
+    tree.sync()
+    old, blocked = snapshot(tree), 0
+    for number in range(60):
+        run = tree.restarted()
+        run.errors = {number: errno.EPERM}
+        try:
+            adopt(run)
+        except BlockedError:
+            blocked += 1
+            assert is_clean(run) and snapshot(run) == old
+        except PackageError:
+            continue
+    assert blocked
 
 
 Refusal = tuple[Callable[[World], Order], type[PackageError], str]

@@ -89,12 +89,6 @@ def test_what_is_no_paragraph(content: bytes) -> None:
         paragraph(content)
 
 
-def test_comments_only_where_they_are_allowed() -> None:
-    text = b"# first\na: b\n# within\n c\n\n# alone\n\nd: e\n"
-    found = list(paragraphs(text, comments=True))
-    assert [each.encode() for each in found] == [b"a: b\n c\n", b"d: e\n"]
-
-
 def test_lines_end_at_line_feeds_alone() -> None:
     only = paragraph("a: b\rc\x0bd\u2028e\x85f\n".encode())
     assert only.names() == ("a",) and only.get("a") == "b\rc\x0bd\u2028e\x85f"

@@ -149,6 +149,12 @@ def test_what_nobody_brings_is_named() -> None:
         decide(device(fields("a")), wish(fields("a", "2")), {}, NATIVE)
 
 
+@pytest.mark.parametrize("other", [fields("b", "2"), fields("a", "3"), fields("a", "2", "all")])
+def test_what_comes_in_the_place_of_another_is_refused(other: Paragraph) -> None:
+    with pytest.raises(RefusedError, match=f"a:amd64 2 is wanted and {_key(other)} {other.get('Version')} comes"):
+        decide({}, wish(fields("a", "2")), {"a:amd64": other}, NATIVE)
+
+
 @pytest.mark.parametrize("mark", ["Essential", "Protected"])
 def test_what_the_system_needs_is_not_removed(mark: str) -> None:
     there = device(fields("libc", **{mark: "yes"}), fields("other"))

@@ -7,6 +7,7 @@ import pytest
 from packagemanager.database import DIVERSIONS, Database, Diversions, state_of
 from packagemanager.entry import DIRECTORY, FILE, LINK, Entry
 from packagemanager.errors import DatabaseError
+from packagemanager.transaction import owners_of
 from payload.digest import digest
 from tests.simulator.filesystem import FileSystem
 from tests.simulator.package_world import system
@@ -77,6 +78,15 @@ def test_names_in_info_have_the_architecture_where_several_may_be(tree: FileSyst
     assert Database(tree).info_path(libc.fields, "list") == "var/lib/dpkg/info/libc6.list"
 
 
+def test_without_a_format_the_names_tell_which_it_is(tree: FileSystem) -> None:
+    tree.unlink("var/lib/dpkg/info/format")
+    libc = Database(tree).packages["libc6:amd64"]
+    assert Database(tree).lacks_format and Database(tree).list(libc) == ("", "usr")
+    for name in ("list", "postinst"):
+        tree.rename(f"var/lib/dpkg/info/libc6:amd64.{name}", f"var/lib/dpkg/info/libc6.{name}")
+    assert not Database(tree).lacks_format and Database(tree).list(libc) == ("", "usr")
+
+
 def test_the_native_architecture_is_dpkgs(tree: FileSystem) -> None:
     put(tree, "var/lib/dpkg/arch", b"i386\namd64\n")
     assert Database(tree).architectures() == ("amd64", "i386")
@@ -120,6 +130,15 @@ def test_modes_that_the_owner_set(tree: FileSystem) -> None:
     put(tree, "var/lib/dpkg/statoverride", b"nobody root 755 /x\n")
     with pytest.raises(DatabaseError, match="of an unknown user"):
         Database(tree)
+
+
+def test_owners_of_packages_are_those_of_the_system(tree: FileSystem) -> None:
+    lines = b"man:x:6:12::/:\nman:x:7:0::/:\n+::::\n:x:5:5::\nbad\nx:x:y:0:a\nlong:x:" + b"9" * 5000 + b":0::\n"
+    put(tree, "etc/passwd", lines)
+    assert owners_of(tree).users == {"man": 6} and owners_of(tree).groups == {}
+    tree.make_directory("etc/group")
+    with pytest.raises(DatabaseError, match="/etc/group cannot be read"):
+        owners_of(tree)
 
 
 def test_the_same_package_twice_is_damage(tree: FileSystem) -> None:

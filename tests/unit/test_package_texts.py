@@ -69,8 +69,9 @@ def test_what_becomes_of_a_conffile(case: tuple[str, str, str]) -> None:
 
 
 def test_the_list_of_conffiles_and_what_editors_leave() -> None:
-    text = b"/etc/a b\nremove-on-upgrade /etc/c\n\nnothing\n/etc/d \n/\n"
-    assert conffiles.declared(text) == (("etc/a b", False), ("etc/c", True), ("etc/d", False))
+    text = "/etc/a b\nremove-on-upgrade /etc/c\n\nnothing\n/etc/d \n/\n/etc/\u2028e\x85\r\n".encode()
+    assert conffiles.declared(text) == (
+        ("etc/a b", False), ("etc/c", True), ("etc/d", False), ("etc/\u2028e\x85", False))  # fmt: skip
     names = ["a", "a~", "a.~12~", "a.~x~", "#a#", "a.dpkg-old", "a.dpkg-dist", "ab~", "a%", "a.bak"]
     assert conffiles.backup_names("a", names) == ["a~", "a.~12~", "#a#", "a.dpkg-old", "a.dpkg-dist", "a%"]
 

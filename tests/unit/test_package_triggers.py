@@ -94,3 +94,5 @@ def test_a_plan_that_was_cut_is_never_guessed_at() -> None:
         script_plan.decode(text.replace(b"pending", b"depending"))
     with pytest.raises(DatabaseError):
         script_plan.text_of([("pending", "a\tb")])
+    with pytest.raises(DatabaseError, match="allowed are"):
+        script_plan.text_of([("pending", "a" * script_plan.TEXT_BYTES_MAX)])

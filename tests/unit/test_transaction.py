@@ -10,10 +10,12 @@ import pytest
 
 from packagemanager.database import state_of
 from packagemanager.errors import TransactionError
+from packagemanager.master import delta as making
 from packagemanager.master.delta import STATIC_IDS_MAX
+from packagemanager.master.errors import RequestError
 from packagemanager.order import order_of
 from packagemanager.transaction import believe
-from packagemanager.transaction_index import decode_index, encode_index, index_bytes
+from packagemanager.transaction_index import BASES_MAX, STATES_MAX, decode_index, encode_index, index_bytes
 from payload.bundle import decode_header, encode_header, read_header
 from payload.errors import (
     PayloadBelowThresholdError,
@@ -63,7 +65,6 @@ def test_the_device_gets_exactly_what_the_master_wants(master: Master) -> None:
     root = installed_root(master.folder / "root", old, gone)
     assert transaction.serial == SERIAL
     assert list(transaction.index.wanted.items()) == [("more:amd64", "1"), ("tool:amd64", "2.0")]
-    assert transaction.superfluous(state(old, gone)) == ["gone:amd64"]
     sources = transaction.sources(state(old, gone), root)
     assert list(sources) == ["more:amd64", "tool:amd64"]
     content, files = unpacked(sources["tool:amd64"])
@@ -264,6 +265,30 @@ def test_several_states_share_one_transaction(master: Master) -> None:
         assert unpacked(sources["tool:amd64"])[1] == {"usr/bin/tool": NEXT, "usr/lib/fresh": fresh}
         assert ("library:amd64" in sources) == (number != 2)
         transaction.announce(sources)
+
+
+@pytest.mark.parametrize(("bound", "bytes_max"), [("RECIPE_BYTES_MAX", 100), ("STORED_BYTES_MAX", 100)])
+def test_a_delta_that_no_device_would_read_is_none(
+    master: Master, monkeypatch: pytest.MonkeyPatch, bound: str, bytes_max: int
+) -> None:
+    monkeypatch.setattr(making, bound, bytes_max)
+    opened(simple(master))
+    assert (master.written.whole, master.written.deltas) == (["tool 2.0"], [])
+
+
+def test_a_transaction_that_no_device_would_read_is_not_written(master: Master) -> None:
+    new = master.add("tool", "2.0", {})
+    states = [{"tool:amd64": f"1.{number}"} for number in range(STATES_MAX + 1)]
+    with pytest.raises(RequestError, match="no device would take the transaction"):
+        master.transaction([new], states)
+    opened(master.transaction([new], states[1:]))
+
+
+def test_a_delta_is_for_as_many_versions_as_a_device_reads(master: Master) -> None:
+    olds = [master.add("tool", f"1.{number}", {"usr/bin/tool": NOISE[:5000]}) for number in range(BASES_MAX + 1)]
+    new = master.add("tool", "2.0", {"usr/bin/tool": NOISE[:5000] + b"!"})
+    parts = opened(master.transaction([new], [state(old) for old in olds])).index.parts
+    assert [(part.kind, len(part.bases)) for part in parts] == [("delta", BASES_MAX), ("deb", 0)]
 
 
 def test_owners_by_name_need_the_whole_package(master: Master) -> None:

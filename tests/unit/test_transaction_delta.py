@@ -87,13 +87,14 @@ def test_every_entry_and_control_file_is_as_in_the_package(master: Master) -> No
     assert (found.control, found.files) == (content.control, content.files)
 
 
-def test_a_conffile_is_never_made_from_what_the_device_has(master: Master) -> None:
-    files = {"etc/sample.conf": noise(3000), "usr/bin/sample": noise(40_000)}
-    control_files = {"conffiles": b"/etc/sample.conf\n"}
+@pytest.mark.parametrize("name", ["etc/sample.conf", "etc/sample of a name"])
+def test_a_conffile_is_never_made_from_what_the_device_has(master: Master, name: str) -> None:
+    files = {name: noise(3000), "usr/bin/sample": noise(40_000)}
+    control_files = {"conffiles": f"/{name}\n".encode()}
     old = master.add("sample", "1", files, control_files=control_files)
     new = master.add("sample", "2", files, control_files=control_files)
     transaction, root = updated(master, old, new)
-    (root.folder / "etc/sample.conf").write_bytes(b"as the owner wants it")
+    (root.folder / name).write_bytes(b"as the owner wants it")
     assert unpacked(transaction.sources(state(old), root)["sample:amd64"])[1] == files
 
 

@@ -49,7 +49,8 @@ def test_what_was_written_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../etc/passwd", "usr/../../etc", "usr//x", "usr/./x", "usr/x/", "", ".", "..", "usr/\0x"]
+    "path",
+    ["/etc/passwd", "../etc/passwd", "usr/../../etc", "usr//x", "usr/./x", "usr/x/", "", ".", "..", "usr/\0x", "a\nb"],
 )
 def test_no_path_leads_out(path: str) -> None:
     for raw in (
@@ -80,6 +81,15 @@ LARGE = OldFile("usr/old", 2 * REFERENCE_BYTES_MAX, DIGEST)
         {"entries": (NEW, SAME, Entry("l", LINK, target="a\0b"))},
         {"entries": (NEW, SAME, Entry("d", DIRECTORY, target="a"))},
         {"entries": (NEW, SAME, Entry("d", DIRECTORY, mode=0o10000))},
+        {"entries": (NEW, SAME, Entry("d", DIRECTORY, uid=2**32 - 1))},
+        {"entries": (NEW, SAME, Entry("d", DIRECTORY, gid=2**32 - 1))},
+        {"entries": (NEW, SAME, Entry("d", DIRECTORY, mtime=2**34))},
+        {"entries": (NEW, SAME, Entry("d", DIRECTORY, mtime=-(2**34)))},
+        {"entries": (NEW, SAME, Entry("usr/new", DIRECTORY))},
+        {"entries": (NEW, SAME, Entry("usr", LINK, target="etc"))},
+        {"entries": (NEW, SAME, Entry("usr/new/x", DIRECTORY))},
+        {"entries": (NEW, SAME, Entry("usr/again", HARD_LINK, target="usr/nothing"))},
+        {"entries": (NEW, SAME, Entry("l", LINK, target="a\nb"))},
         {"control_files": {"postinst": b""}},
         {"control_files": {"control": b"", "a/b": b""}},
         {"control_files": {"control": b"", "..": b""}},
