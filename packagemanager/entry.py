@@ -48,11 +48,6 @@ class Entry:
         self.digest = digest
         self.target = target
 
-    @property
-    def is_privileged(self) -> bool:
-        """Whether running this file gives rights of its owner or group."""
-        return self.kind == FILE and bool(self.mode & 0o6000)
-
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self.__slots__)
 
