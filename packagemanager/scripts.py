@@ -254,7 +254,7 @@ class _Triggers:
 
     def _take_activated(self) -> None:
         """Move what ``dpkg-trigger`` noted to what waits: written down there before it goes here."""
-        text = _read(self._tree, UNINCORPORATED)
+        text = _read(self._tree, UNINCORPORATED, triggers.TEXT_BYTES_MAX)
         names = triggers.unincorporated(text or b"")
         if not names:
             return
@@ -302,10 +302,10 @@ def _kept(info: str, place: str, name: str) -> str:
     return f"{FOLDER}/{info}.{name}" if place == OLD else f"{FOLDER}/{info}.{NEW}/{name}"
 
 
-def _read(tree: Tree, path: str) -> bytes | None:
+def _read(tree: Tree, path: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
     """A small file, or None where there is none. Raises: DatabaseError: too long for one. OSError."""
     try:
-        return read_whole(tree, path, TEXT_BYTES_MAX)
+        return read_whole(tree, path, bytes_max)
     except ValueError as error:
         raise DatabaseError(f"/{path} is damaged: {error}", "look what wrote it") from None
 

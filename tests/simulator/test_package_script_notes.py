@@ -11,10 +11,10 @@ import pytest
 from packagemanager import script_plan, scripts
 from packagemanager.calls import POSTINST, SCRIPTS, Turn
 from packagemanager.engine import Engine
-from packagemanager.errors import ScriptError
+from packagemanager.errors import DatabaseError, ScriptError
 from packagemanager.process import Ended
 from packagemanager.transact import DONE, Manager, Order
-from packagemanager.triggers import Declared
+from packagemanager.triggers import TEXT_BYTES_MAX, Declared
 from tests.simulator.filesystem import FileSystem, after_cut, survivors
 from tests.simulator.package_world import NEW, OLD, SCRIPT, Scripts, before_the_update, is_clean, snapshot, system
 
@@ -128,6 +128,15 @@ def configured() -> tuple[FileSystem, list[str]]:
     scripts.Scripts(tree, Scripts(), "boot").keep(plan, {})
     triggered = ["other.postinst triggered /usr/other", "listener.postinst triggered word"]
     return tree, ["bringer.postinst configure ", *triggered]
+
+
+def test_more_triggers_than_fit_are_an_error_and_not_forgotten() -> None:
+    tree, _wanted = configured()
+    text = b"word -\n" * (TEXT_BYTES_MAX // 7 + 1)
+    tree.write(scripts.UNINCORPORATED, (text,))
+    with pytest.raises(DatabaseError, match=scripts.UNINCORPORATED):
+        scripts.Scripts(tree, Scripts(), "boot").after()
+    assert tree.open(scripts.UNINCORPORATED).read() == text
 
 
 @pytest.mark.fault("S9")
