@@ -6,7 +6,6 @@ import errno
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -32,9 +31,6 @@ from tests.simulator.package_world import (
     is_clean,
     snapshot,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 class Ledger:
