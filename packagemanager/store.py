@@ -51,7 +51,7 @@ class Store:
 
         if not os.path.isdir(self.folder):
             os.makedirs(self.folder, exist_ok=True)
-            flush_directory(os.path.dirname(self.folder))
+            flush_directory(os.path.dirname(self.folder) or ".")
         atomic_replace(self.path(serial), fill)
 
     def forget_all_but(self, needed: Collection[int]) -> None:
