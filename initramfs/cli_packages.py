@@ -31,9 +31,8 @@ class Host:
 
         self._progress = Progress()
 
-    def order(self, chosen: Namespace, tree: Tree, last_serial: int, stack: ExitStack) -> Order:
-        from initramfs import config
-        from initramfs.bundle_file import opened
+    def order(self, chosen: Namespace, tree: Tree, last_serial: int, opened: cli.Opened) -> Order:
+        from initramfs import bundle_file, config
         from packagemanager.order import order_of
         from packagemanager.transaction import Transaction, believe
         from payload.bundle import read_header
@@ -45,7 +44,9 @@ class Host:
         keys = chosen.keys or (device.keyring.root if device else None)
         if keys is None:
             raise BuildError("a transaction is only worth what its signatures are", "Give --keys or -c device.toml.")
-        source = stack.enter_context(opened(Path(chosen.transaction)))
+        stack = ExitStack()
+        opened.add(stack.close)
+        source = stack.enter_context(bundle_file.opened(Path(chosen.transaction)))
         header = read_header(source)
         compatible = device.compatible if device else decode(header.manifest_bytes).compatible
         manifest, _trusted = believe(header, Trusted(pinned_by(keys, compatible)), compatible, last_serial)

@@ -55,16 +55,13 @@ def adopt(tree: Tree, report: Report = lambda stage, done, total: None) -> Adopt
         DatabaseError: dpkg's database does not read.
     """
     engine = Engine(tree)
-    lock = DpkgLock(tree, engine.lock())
-    try:
+    with DpkgLock(tree, engine.lock()):
         resumed = engine.resume()
         if resumed.now == TRYING and resumed.facts.get(KIND) == ADOPTION:
             engine.done()
         elif resumed.now is not None:
             raise RefusedError("a transaction is under way", "finish it first: unbrick packages apply")
         return _adopt(tree, engine, report)
-    finally:
-        lock.close()
 
 
 def _adopt(tree: Tree, engine: Engine, report: Report) -> Adoption:

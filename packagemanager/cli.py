@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack, closing
 
 from packagemanager import adopt as adoption
 from packagemanager import files
 from packagemanager.changes import needs_restart
 from packagemanager.database import Database
+from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.phases import BACK, FORWARD, TRYING
 from packagemanager.root import Root
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     class Place(Protocol):
         """The machine that the command runs on. Methods raise ``PackageError``, ``PayloadError``, ``OSError``."""
 
-        def order(self, chosen: Namespace, tree: Tree, last_serial: int, stack: ExitStack) -> Order:
-            """The transaction that is named, believed; ``stack`` closes what it reads from."""
+        def order(self, chosen: Namespace, tree: Tree, last_serial: int, opened: Opened) -> Order:
+            """The transaction that is named, believed; what it reads from is added to ``opened``."""
 
         def ledger(self, folder: str) -> Ledger | None:
             """The journal, if the packages below ``folder`` are those of a device that has one."""
@@ -58,6 +58,25 @@ _OUTCOMES = {
 }
 UNDONE = "undone"
 _OF_A_DISK = "`unbrick packages apply` finishes or undoes what was begun; then look after the disk."
+
+
+class Opened:
+    """What a verb reads from; it is closed when its `with` ends, the last first."""
+
+    __slots__ = ("_closes",)
+
+    def __init__(self) -> None:
+        self._closes: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        while self._closes:
+            self._closes.pop()()
+
+    def add(self, close: Callable[[], object]) -> None:
+        self._closes.append(close)
 
 
 class Option:
@@ -119,7 +138,7 @@ def _fail(chosen: Namespace, text: str, advice: str) -> int:
 
 
 def _status(chosen: Namespace, _place: Place) -> int:
-    with closing(Root(chosen.root)) as tree:
+    with Root(chosen.root) as tree:
         database, manager = Database(tree), Manager(tree)
         wanted = manager.last()
         installed = database.installed()
@@ -150,10 +169,9 @@ def _text(value: Any) -> str:
 def _plan(chosen: Namespace, place: Place) -> int:
     if not chosen.transaction:
         raise TransactionError("no transaction is named", "unbrick packages plan FILE")
-    with ExitStack() as stack:
-        tree = stack.enter_context(closing(Root(chosen.root)))
+    with Root(chosen.root) as tree, Opened() as opened:
         manager = _manager(chosen, place, tree)
-        order = place.order(chosen, tree, manager.last().serial - 1, stack)
+        order = place.order(chosen, tree, manager.last().serial - 1, opened)
         proposal = manager.plan(order)
     facts = {
         "changes": proposal.changes.lines(),
@@ -181,14 +199,13 @@ def _plan_lines(proposal: Proposal) -> Iterable[str]:
 
 
 def _apply(chosen: Namespace, place: Place) -> int:
-    with ExitStack() as stack:
-        tree = stack.enter_context(closing(Root(chosen.root)))
+    with Root(chosen.root) as tree, Opened() as opened:
         manager = _manager(chosen, place, tree)
         settle = manager.ledger is None
         if not chosen.transaction:
             return _resumed(chosen, manager.resume(settle=settle))
         live = _is_live(chosen, settle)
-        order = place.order(chosen, tree, manager.last().serial - 1, stack)
+        order = place.order(chosen, tree, manager.last().serial - 1, opened)
         outcome = manager.apply(order, live=live, settle=settle)
     return _report(chosen, outcome, *_OUTCOMES[outcome], serial=order.serial)
 
@@ -225,7 +242,7 @@ def _resumed(chosen: Namespace, resumed: Resumed) -> int:
 def _verify(chosen: Namespace, place: Place) -> int:
     from packagemanager import verify
 
-    with closing(Root(chosen.root)) as tree:
+    with Root(chosen.root) as tree:
         database = Database(tree)
         keys = [package.key for package in database.present() if _is_meant(package.key, chosen.package)]
         _check_names(chosen.package, keys)
@@ -262,9 +279,8 @@ def _finding(finding: Any) -> dict[str, str]:
 def _repair(chosen: Namespace, place: Place) -> int:
     from packagemanager.repair import repair
 
-    with ExitStack() as stack:
-        tree = stack.enter_context(closing(Root(chosen.root)))
-        order = place.order(chosen, tree, -1, stack) if chosen.transaction else None
+    with Root(chosen.root) as tree, Opened() as opened:
+        order = place.order(chosen, tree, -1, opened) if chosen.transaction else None
         outcome = repair(tree, order.bring if order else lambda keys: {}, place.alive)
     left = [f"{finding}: {reason}" for finding, reason in outcome.left]
     facts = {"repaired": list(outcome.repaired), "left": left}
@@ -275,10 +291,10 @@ def _repair(chosen: Namespace, place: Place) -> int:
 
 
 def _gc(chosen: Namespace, place: Place) -> int:
-    with closing(Root(chosen.root)) as tree:
+    with Root(chosen.root) as tree:
         manager = _manager(chosen, place, tree)
         resumed = manager.resume(settle=manager.ledger is None)
-        with closing(manager.engine.lock()):
+        with DpkgLock(tree, manager.engine.lock()):
             if manager.engine.phase() in (FORWARD, BACK):
                 raise RefusedError("another process began a transaction", "Wait for it to end.")
             database = Database(tree)
@@ -298,7 +314,7 @@ def _names(tree: Tree, path: str) -> list[str]:
 
 
 def _adopt(chosen: Namespace, place: Place) -> int:
-    with closing(Root(chosen.root)) as tree:
+    with Root(chosen.root) as tree:
         adopted = adoption.adopt(tree, place.report())
     facts = {
         "packages": adopted.packages,

@@ -13,21 +13,16 @@ from packagemanager import control
 from packagemanager.entry import Entry
 from packagemanager.errors import ArchiveError, DatabaseError
 from packagemanager.status import Conffile, compose, conffiles_of
+from packagemanager.whole_file import read_whole
 from payload.digest import digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Protocol
 
     from packagemanager.control import Paragraph
-    from packagemanager.tree import Reader, Tree
-
-    class Files(Protocol):
-        """What is read of a tree for the content of one file."""
-
-        def open(self, path: str) -> Reader: ...
-
+    from packagemanager.tree import Tree
+    from packagemanager.whole_file import Files
 
 FOLDER = "var/lib/dpkg"
 STATUS, STATUS_OLD, UPDATES = f"{FOLDER}/status", f"{FOLDER}/status-old", f"{FOLDER}/updates"
@@ -39,7 +34,6 @@ SMALL_TEXT_BYTES_MAX = 4 << 20
 UPDATES_MAX = 10000
 PATH_BYTES_MAX = 4096
 ID_MAX, ID_DIGITS_MAX = 2**32 - 2, 20
-READ_BYTES = 1 << 20
 
 WANTS = ("unknown", "install", "hold", "deinstall", "purge")
 FLAGS = ("ok", "reinstreq")
@@ -203,23 +197,11 @@ class Diversions:
 def read_text(tree: Files, path: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
     """A whole file, or None where there is none. Raises ``DatabaseError``."""
     try:
-        reader = tree.open(path)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return None
-        raise _unreadable(path, error) from error
-    pieces, size = [], 0
-    try:
-        while piece := reader.read(READ_BYTES):
-            pieces.append(piece)
-            size += len(piece)
-            if size > bytes_max:
-                raise damaged(path, f"more than {bytes_max} bytes")
+        return read_whole(tree, path, bytes_max)
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
     except OSError as error:
         raise _unreadable(path, error) from error
-    finally:
-        reader.close()
-    return b"".join(pieces)
 
 
 def _unreadable(path: str, error: OSError) -> DatabaseError:

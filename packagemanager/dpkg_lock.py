@@ -20,7 +20,7 @@ MODE = 0o640
 
 
 class DpkgLock:
-    """Held until it is closed, as well as ``inner``.
+    """Held until it is closed or its `with` ends, as well as ``inner``.
 
     Raises:
         RefusedError: dpkg or apt is at work. Then ``inner`` is closed.
@@ -44,13 +44,22 @@ class DpkgLock:
         if not os.path.isdir(os.path.dirname(path)):
             return
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptors.append(os.open(path, flags, MODE))
+        try:
+            self._descriptors.append(os.open(path, flags, MODE))
+        except IsADirectoryError:
+            return  # a damaged file system: nobody else can hold it either, and a repair must not need it
         try:
             fcntl.lockf(self._descriptors[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if not isinstance(error, (BlockingIOError, PermissionError)):
                 raise
             raise RefusedError("dpkg or apt works on the packages", "Wait for it to end.") from error
+
+    def __enter__(self) -> DpkgLock:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         for descriptor in self._descriptors:

@@ -14,6 +14,7 @@ from packagemanager.errors import NO_ROOM, UNCHANGED, BlockedError, PackageError
 from packagemanager.operation import PUT, REMOVE, REMOVE_DIRECTORY, Operation
 from packagemanager.phases import BACK, DAMAGED, DONE, FORWARD, TRYING, UNDONE
 from packagemanager.plan_file import Plan
+from packagemanager.whole_file import read_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     Arguments = ParamSpec("Arguments")
     Answer = TypeVar("Answer")
 
-READ_BYTES = 1 << 20
 READ_TRIES = 2
 GOES_ON = "restart, or call it again: it goes on where it is"
 
@@ -303,10 +303,10 @@ class Engine:
             raise RefusedError(f"no transaction is there for this: {phase or 'none is under way'}", "resume first")
         return plan
 
-    def _read(self, path: str, size_max: int) -> bytes | None:
+    def _read(self, path: str, bytes_max: int) -> bytes | None:
         for remaining in reversed(range(READ_TRIES)):
             try:
-                return _content(self._tree, path, size_max)
+                return read_whole(self._tree, path, bytes_max)
             except OSError as error:
                 if error.errno != errno.EIO or not remaining:
                     raise
@@ -361,22 +361,3 @@ def _with_attributes(operation: Operation, stat: Stat | None) -> Operation:
     if operation.act != REMOVE_DIRECTORY or stat is None:
         return operation
     return Operation(REMOVE_DIRECTORY, operation.path, mode=stat.mode, uid=stat.uid, gid=stat.gid, mtime=stat.mtime)
-
-
-def _content(tree: Tree, path: str, size_max: int) -> bytes | None:
-    """Raises: ValueError: it is longer. OSError."""
-    found = tree.look(path)
-    if found is None:
-        return None
-    if found.size > size_max:
-        raise ValueError(f"/{path} has more than {size_max} bytes")
-    reader = tree.open(path)
-    try:
-        pieces = []
-        left = size_max + 1
-        while left > 0 and (piece := reader.read(min(left, READ_BYTES))):
-            pieces.append(piece)
-            left -= len(piece)
-    finally:
-        reader.close()
-    return b"".join(pieces)

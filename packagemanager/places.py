@@ -51,7 +51,7 @@ def remove_transaction(tree: Tree, keep: tuple[str, ...] = ()) -> None:
     for name in _names(tree, TRANSACTION):
         path = f"{TRANSACTION}/{name}"
         if path not in keep:
-            _remove(tree, path)
+            remove(tree, path)
     if not keep and tree.look(TRANSACTION) is not None:
         tree.remove_directory(TRANSACTION)
 
@@ -61,8 +61,8 @@ def _names(tree: Tree, path: str) -> list[str]:
     return tree.list(path) if found is not None and found.kind == DIRECTORY else []
 
 
-def _remove(tree: Tree, path: str) -> None:
-    """A file, a link, or a folder with all that is in it."""
+def remove(tree: Tree, path: str) -> None:
+    """A file, a link, or a folder with all that is in it, if it is there."""
     found = tree.look(path)
     if found is None:
         return
@@ -70,5 +70,5 @@ def _remove(tree: Tree, path: str) -> None:
         tree.unlink(path)
         return
     for name in tree.list(path):
-        _remove(tree, f"{path}/{name}")
+        remove(tree, f"{path}/{name}")
     tree.remove_directory(path)

@@ -58,6 +58,9 @@ def run(root: str, program: str, arguments: Sequence[str], environment: Mapping[
     os.close(writing)
     try:
         return _wait(process, reading, time.monotonic() + seconds_max)
+    except BaseException:  # Ctrl-C: what its caller does now must not run beside the program
+        _abandon(process)
+        raise
     finally:
         os.close(reading)
 
@@ -106,6 +109,14 @@ def _read(reading: int, said: bytes, seconds: float) -> bytes:
     if not piece and seconds:  # closed: by a program that ends this moment, or that runs on silently
         time.sleep(CLOSED_POLL_SECONDS)
     return (said + piece)[-OUTPUT_BYTES_MAX:]
+
+
+def _abandon(process: int) -> None:
+    """End the process group, if it is not at its end already."""
+    try:
+        _end(process)
+    except (ProcessLookupError, ChildProcessError):
+        return
 
 
 def _end(process: int) -> int:

@@ -7,11 +7,10 @@ files. What verifies is not touched; what the owner changed stays.
 
 from __future__ import annotations
 
-from contextlib import closing
-
 from packagemanager import rebuild, repair_plan, verify
 from packagemanager.arriving import Step
 from packagemanager.database import Database, read_text
+from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
 from packagemanager.entry import LINK, Entry
 from packagemanager.errors import BlockedError, DatabaseError, DiskError, RefusedError
@@ -57,14 +56,14 @@ def repair(tree: Tree, bring: Bring, alive: Callable[[], None] = lambda: None, *
     ``partial``: what needs packages that ``bring`` does not give is left, and the rest is repaired.
 
     Raises:
-        RefusedError: packages are needed that ``bring`` does not give, by name; another process works on the packages;
-            the packages of the last transaction are on trial.
+        RefusedError: packages are needed that ``bring`` does not give, by name; another process works on the packages,
+            or dpkg does; the packages of the last transaction are on trial.
         DatabaseError: what is installed cannot be told.
         TransactionError, ArchiveError: what ``bring`` gave is not what was installed.
         DiskError: the disk refused.
     """
     engine = Engine(tree, alive)
-    with closing(engine.lock()):
+    with DpkgLock(tree, engine.lock()):
         _clear_the_way(engine)
         return _Repairs(tree, engine, bring, alive, partial).run()
 

@@ -334,8 +334,9 @@ class _Planner:
     def _text(self, path: str, content: bytes, mode: int = plan_database.TEXT_MODE) -> None:
         place = self._ground.resolve(path)
         found = self._ground.look(place)
+        is_like = found is not None and (found.size, found.mode) == (len(content), mode)
         try:
-            if found is not None and b"".join(self._ground.content(place)) == content and found.mode == mode:
+            if is_like and b"".join(self._ground.content(place)) == content:
                 return
         except OSError:
             pass  # what cannot be read is put anew

@@ -64,6 +64,12 @@ class Root:
         self._folders: dict[str, tuple[int, str]] = {}
         self._links_walked: set[str] = set()
 
+    def __enter__(self) -> Root:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self._forget()
         os.close(self._root)

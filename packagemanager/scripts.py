@@ -5,18 +5,20 @@ to be called, and the scripts that do not lie among dpkg's files at that moment,
 beside the transaction's: it outlives a transaction that was dropped by recovery, which runs no scripts, so that what
 had begun can be taken back in the OS.
 
-A call that ended well leaves a mark. Marks are not flushed: what a script did may be lost by a power cut, too, so they
-count only as long as the kernel runs that they were made under. A killed process repeats one call at most; a power
-cut, all of its step.
+All of that is durable before the first script runs: whatever a cut leaves of what scripts did, the notes that take it
+back are there. A call that ended well leaves a mark. Marks are not flushed: what a script did may be lost by a power
+cut, too, so they count only as long as the kernel runs that they were made under. A killed process repeats one call at
+most; a power cut, all of its step, and everything that its step may have begun is taken back.
 """
 
 from __future__ import annotations
 
 import time
 
-from packagemanager import process, script_plan, triggers
+from packagemanager import places, process, script_plan, triggers
 from packagemanager.calls import INSTALLED, NEW, OLD, POSTRM, PREINST, PRERM, Call, triggered
 from packagemanager.errors import DatabaseError, ScriptError
+from packagemanager.whole_file import read_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,11 +38,12 @@ UNPACKED = "var/lib/dpkg/tmp.ci"
 # Of a package that goes or is replaced, and of one that comes; debconf asks for the last two.
 KEPT = {OLD: (POSTRM,), NEW: (PREINST, PRERM, POSTRM, "config", "templates")}
 PLAN, BEGUN, ACTIVATED = "plan", "begun", "activated"
+NEXT = ".next"
 SCRIPT_MODE = 0o755
 SCRIPT_SECONDS_MAX = 600.0
 TRIGGER_CALLS_MAX = 200  # triggers that activate each other for ever
 MESSAGE_LINES, MESSAGE_CHARACTERS_MAX = 5, 800
-READ_BYTES_MAX = 16 << 20
+TEXT_BYTES_MAX = 16 << 20
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # The version of dpkg whose rules these are; some scripts ask.
 DPKG_VERSION = "1.21.22"
@@ -97,6 +100,8 @@ class Scripts:
         """prerm and preinst, of all. Raises: ScriptError: take it back (:meth:`back`)."""
         plan = self._plan()
         self._begin()
+        if plan.before:
+            self._tree.sync()
         self._all(script_plan.BEFORE, plan.before)
 
     def _begin(self) -> None:
@@ -116,9 +121,12 @@ class Scripts:
         """Tell the packages that it is taken back, once the old files are in place. Gives back what failed, as text."""
         if not self.begun():
             return []
-        plan = self._plan()
+        try:
+            plan = self._plan()
+        except DatabaseError as error:
+            return [str(error)]  # nobody knows what ran, and the files are the old set
         complaints = []
-        for call in _to_take_back(plan, self._all_before_done(plan)):
+        for call in _to_take_back(plan, self._before_done_max(plan)):
             try:
                 self.call(call)
             except ScriptError as error:
@@ -127,8 +135,8 @@ class Scripts:
 
     def forget(self) -> None:
         """Remove the folder: nothing is under way any more. First what a cut left where scripts are run from."""
-        _remove(self._tree, UNPACKED)
-        _remove(self._tree, FOLDER)
+        places.remove(self._tree, UNPACKED)
+        places.remove(self._tree, FOLDER)
 
     def call(self, call: Call) -> None:
         """Run a script, if there is one, and what is to be tried when it fails. Raises: ScriptError."""
@@ -154,11 +162,11 @@ class Scripts:
         try:
             return self._run(f"/{path}", call.words, environment(call))
         finally:
-            _remove(self._tree, UNPACKED)
+            places.remove(self._tree, UNPACKED)
 
     def _as_unpacked(self, call: Call) -> None:
         """The control files of a package that comes, where dpkg has them while it unpacks it."""
-        _remove(self._tree, UNPACKED)
+        places.remove(self._tree, UNPACKED)
         _make_folder(self._tree, UNPACKED)
         folder = f"{FOLDER}/{call.info}.{NEW}"
         for name in self._tree.list(folder):
@@ -167,19 +175,30 @@ class Scripts:
 
     def marked(self, name: str) -> bytes | None:
         """What a mark says that was made under this kernel."""
-        text = read(self._tree, f"{FOLDER}/{name}")
+        path = f"{FOLDER}/{name}"
+        text = _read(self._tree, path)
+        if text is None:
+            text = _read(self._tree, f"{path}{NEXT}")
         if text is None or not text.startswith(self._boot + b"\n"):
             return None
         return text[len(self._boot) + 1 :]
 
     def mark(self, name: str, content: bytes = b"") -> None:
-        path = f"{FOLDER}/{name}"
-        if self._tree.look(path) is not None:
-            self._tree.unlink(path)
-        self._tree.write(path, (self._boot, b"\n", content))
+        """At every moment there is the mark as it was or as it shall be: the disk may be full, or we are killed."""
+        path, following = f"{FOLDER}/{name}", f"{FOLDER}/{name}{NEXT}"
+        text = self._boot + b"\n" + content
+        if self._tree.look(path) is None:
+            if self._tree.look(following) is None:
+                self._tree.write(path, (text,))
+                return
+            self._tree.hard_link(following, path)
+        places.remove(self._tree, following)
+        self._tree.write(following, (text,))
+        self._tree.unlink(path)
+        self._tree.hard_link(following, path)
 
     def _plan(self) -> ScriptPlan:
-        text = read(self._tree, f"{FOLDER}/{PLAN}")
+        text = _read(self._tree, f"{FOLDER}/{PLAN}")
         if text is None:
             raise DatabaseError("the list of the transaction's scripts is not there", "run: unbrick packages repair")
         return script_plan.decode(text)
@@ -190,8 +209,10 @@ class Scripts:
                 self.call(call)
                 self.mark(f"{kind}.{number}")
 
-    def _all_before_done(self, plan: ScriptPlan) -> int:
-        """How many of the calls before ended well, under whichever kernel."""
+    def _before_done_max(self, plan: ScriptPlan) -> int:
+        """How many of the calls before may have ended well: after a power cut all, as it may have taken the marks."""
+        if self.marked(BEGUN) is None:
+            return len(plan.before)
         numbers = range(len(plan.before))
         done = (self._tree.look(f"{FOLDER}/{script_plan.BEFORE}.{number}") for number in numbers)
         return next((number for number, mark in zip(numbers, done, strict=True) if mark is None), len(plan.before))
@@ -233,7 +254,7 @@ class _Triggers:
 
     def _take_activated(self) -> None:
         """Move what ``dpkg-trigger`` noted to what waits: written down there before it goes here."""
-        text = read(self._tree, UNINCORPORATED)
+        text = _read(self._tree, UNINCORPORATED, triggers.TEXT_BYTES_MAX)
         names = triggers.unincorporated(text or b"")
         if not names:
             return
@@ -281,34 +302,17 @@ def _kept(info: str, place: str, name: str) -> str:
     return f"{FOLDER}/{info}.{name}" if place == OLD else f"{FOLDER}/{info}.{NEW}/{name}"
 
 
-def read(tree: Tree, path: str) -> bytes | None:
-    """A small file, or None where there is none."""
-    if tree.look(path) is None:
-        return None
-    reader = tree.open(path)
+def _read(tree: Tree, path: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
+    """A small file, or None where there is none. Raises: DatabaseError: too long for one. OSError."""
     try:
-        return reader.read(READ_BYTES_MAX)
-    finally:
-        reader.close()
+        return read_whole(tree, path, bytes_max)
+    except ValueError as error:
+        raise DatabaseError(f"/{path} is damaged: {error}", "look what wrote it") from None
 
 
 def _make_folder(tree: Tree, path: str) -> None:
     tree.make_directory(path)
     tree.set_attributes(path, SCRIPT_MODE, 0, 0, 0)
-
-
-def _remove(tree: Tree, path: str) -> None:
-    """A folder with all that is in it, if there is one."""
-    if tree.look(path) is None:
-        return
-    for name in tree.list(path):
-        below = f"{path}/{name}"
-        stat = tree.look(below)
-        if stat is not None and stat.kind == "directory":
-            _remove(tree, below)
-        else:
-            tree.unlink(below)
-    tree.remove_directory(path)
 
 
 def _boot_id() -> str:

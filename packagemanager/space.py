@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from packagemanager.errors import NO_ROOM, DiskError, PackageError, RefusedError
+from packagemanager.errors import RefusedError
 from packagemanager.operation import REMOVE
 
 TYPE_CHECKING = False
@@ -65,10 +65,3 @@ def _is_overlay(tree: Tree) -> bool:
     except OSError:
         return False
     return any(words[2] == wanted and words[words.index("-") + 1] == "overlay" for words in lines if "-" in words)
-
-
-def told(error: OSError) -> PackageError:
-    """What a disk's error means before anything of the system changed."""
-    if error.errno in NO_ROOM:
-        return RefusedError("there is no room for this transaction; nothing changed", MAKE_ROOM)
-    return DiskError(f"the disk refused: {error}; nothing changed", "Look after the disk, and apply it again.")

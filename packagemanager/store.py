@@ -49,7 +49,9 @@ class Store:
             for start in range(0, size, COPY_BYTES):
                 file.write(read_exactly(bundle, start, min(COPY_BYTES, size - start)))
 
-        os.makedirs(self.folder, exist_ok=True)
+        if not os.path.isdir(self.folder):
+            os.makedirs(self.folder, exist_ok=True)
+            flush_directory(os.path.dirname(self.folder) or ".")
         atomic_replace(self.path(serial), fill)
 
     def forget_all_but(self, needed: Collection[int]) -> None:

@@ -12,15 +12,15 @@ from packagemanager.control import paragraph
 from packagemanager.database import Database, read_text
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
-from packagemanager.errors import DatabaseError, PackageError, RefusedError, TransactionError
+from packagemanager.errors import UNCHANGED, DatabaseError, PackageError, RefusedError, TransactionError, disk_error
 from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
 from packagemanager.order import Order
-from packagemanager.phases import BACK, DAMAGED, FORWARD, TRYING
+from packagemanager.phases import APPLY, BACK, DAMAGED, FORWARD, TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.scripts import Scripts
-from packagemanager.space import check_kept, check_room, told
+from packagemanager.space import check_kept, check_room
 from packagemanager.staging import Staging
 from packagemanager.turns import Turns, runs, scripts_come_first
 from packagemanager.wanted import NOTHING, Wanted, decode
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL, DONE = "nothing", "waits-for-restart", "on-trial", "done"
 UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
 FINISHED = "finished"  # a mark: after a restart, what scripts did may be lost, and they run again
-KIND = "apply"
 LINES_IN_FACTS_MAX = 200
 
 
@@ -121,8 +120,7 @@ class Manager:
 
         Returns: `NOTHING_TO_DO`, `WAITS_FOR_RESTART`, `ON_TRIAL` or `DONE`.
         """
-        lock = DpkgLock(self.tree, self.engine.lock())
-        try:
+        with DpkgLock(self.tree, self.engine.lock()):
             self._clear_the_way()
             self._check_serial(order)
             database = Database(self.tree)
@@ -135,37 +133,26 @@ class Manager:
             self._go_forward()
             self._configure(self._take_back)
             return self._settle() if settle else ON_TRIAL
-        finally:
-            lock.close()
 
     def resume(self, *, settle: bool = False) -> Resumed:
         """Finish or undo what a cut left. What waits for its scripts gets them."""
-        lock = DpkgLock(self.tree, self.engine.lock())
-        try:
+        with DpkgLock(self.tree, self.engine.lock()):
             resumed = self._resume()
             if resumed.now == TRYING:
                 self._configure(self._leave_to_recovery)
                 if settle:
                     resumed.now = self._settle()
             return resumed
-        finally:
-            lock.close()
 
     def settle(self) -> str:
         """The system runs well: what was replaced is not kept any longer."""
-        lock = DpkgLock(self.tree, self.engine.lock())
-        try:
+        with DpkgLock(self.tree, self.engine.lock()):
             return self._settle() if self.engine.phase() == TRYING else NOTHING_TO_DO
-        finally:
-            lock.close()
 
     def undo(self) -> tuple[tuple[str, str], ...]:
         """Bring the old set back. Returns: paths that could not be brought back, with reasons."""
-        lock = DpkgLock(self.tree, self.engine.lock())
-        try:
+        with DpkgLock(self.tree, self.engine.lock()):
             return self._take_back()
-        finally:
-            lock.close()
 
     # Deciding.
 
@@ -229,25 +216,32 @@ class Manager:
                 "a transaction is under way and its plan does not read",
                 "`unbrick packages repair` compares every file with what its package shipped.",
             )
-        if resumed.now == TRYING and resumed.facts.get("kind", KIND) != KIND:
+        if resumed.now == TRYING and resumed.facts.get("kind", APPLY) != APPLY:
             # A repair or an adoption: there is nothing that had to be tried.
             self.engine.done()
             resumed.now = DONE
         if self.ledger is not None and resumed.found in (FORWARD, BACK, TRYING):
             serial, digest = resumed.facts.get("serial", "0"), resumed.facts.get("transaction", "")
             self.ledger.resumed(int(serial), bytes.fromhex(digest), resumed.now == TRYING)
-        if resumed.now in (None, DONE):
-            self._end_scripts()
+        if resumed.now in (None, DONE) and self._run is not None:
+            self._end_scripts(self._was_taken_back(resumed))
         return resumed
 
-    def _end_scripts(self) -> None:
-        """No transaction is under way: scripts that began for one that is not there are told so."""
+    def _was_taken_back(self, resumed: Resumed) -> bool:
+        """Whether what is there no more, and scripts began for, was undone or dropped; or it was good."""
+        if resumed.found in (FORWARD, BACK, TRYING) and resumed.facts.get("kind", APPLY) == APPLY:
+            return True
+        # The mark is durable before a script begins: without it none did, or forgetting them has begun.
+        begun_for = read_text(self.tree, UNDER_WAY_MARK)
+        return begun_for is not None and begun_for != self.last().transaction
+
+    def _end_scripts(self, taken_back: bool = True) -> None:
+        """No transaction is under way: scripts that began for one that was ``taken_back`` are told so."""
         if self._run is None:
             return
         scripts = Scripts(self.tree, self._run)
-        begun_for = read_text(self.tree, UNDER_WAY_MARK) or b""
-        if self.tree.look(SCRIPTS_FOLDER) is not None and begun_for != self.last().transaction:
-            _tell_back(scripts)
+        if taken_back:
+            scripts.back()
         scripts.forget()
 
     def _prepare(self, order: Order, database: Database) -> Changes:
@@ -262,13 +256,13 @@ class Manager:
             staging.abandon()
             self._end_scripts()
             if isinstance(error, OSError):
-                raise told(error) from error
+                raise disk_error("preparing a transaction", error, UNCHANGED) from error
             raise
         facts = {
             "serial": str(order.serial),
             "transaction": order.transaction.hex(),
             "changes": "\n".join(changes.lines()[:LINES_IN_FACTS_MAX]),
-            "kind": KIND,
+            "kind": APPLY,
         }
         self._count("prepare", len(plan.steps))
         try:
@@ -386,15 +380,8 @@ class Manager:
 
     def _settle(self) -> str:
         self.engine.done()
-        self._end_scripts()
+        self._end_scripts(taken_back=False)
         return DONE
-
-
-def _tell_back(scripts: Scripts) -> None:
-    try:
-        scripts.back()
-    except DatabaseError:
-        return  # a cut before the intent took the notes: nobody knows what ran, and the files are the old set
 
 
 __all__ = ["DONE", "NOTHING_TO_DO", "ON_TRIAL", "WAITS_FOR_RESTART", "Manager", "Order", "Proposal"]

@@ -111,7 +111,7 @@ class Interests:
 def unincorporated(text: bytes) -> list[str]:
     """The names of the triggers in the file ``Unincorp``: each line has one, and who waits for it."""
     names: dict[str, None] = {}
-    for line in text[:TEXT_BYTES_MAX].decode("utf-8", "replace").splitlines():
+    for line in text.decode("utf-8", "replace").splitlines():
         words = line.split()
         if words and is_name(words[0]):
             names[words[0]] = None

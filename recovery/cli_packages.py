@@ -20,8 +20,6 @@ from statemachine.reasons import CODES, advice, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contextlib import ExitStack
-
     from packagemanager.ledger import Ledger
     from packagemanager.order import Order
     from packagemanager.scripts import Run
@@ -95,12 +93,12 @@ def _refused(chosen: argparse.Namespace, text: str, reason: int) -> int:
 class Device:
     """The device as `packagemanager.cli` wants it: whom to believe, the journal, what runs scripts."""
 
-    def order(self, chosen: argparse.Namespace, tree: Tree, last_serial: int, stack: ExitStack) -> Order:
+    def order(self, chosen: argparse.Namespace, tree: Tree, last_serial: int, opened: cli.Opened) -> Order:
         from recovery.package_source import open_transaction
 
         workshop, ledger = cli_update.make_workshop(), cli_update.make_ledger()
         source = open_transaction(chosen.transaction, workshop, ledger.look(), last_serial)
-        stack.callback(source.close)
+        opened.add(source.close)
         packages = packages_of(tree)
         if chosen.root == SYSTEM and hasattr(chosen, "offline"):
             return packages.take(source)

@@ -1,6 +1,7 @@
 """Programs that packages bring along are bounded: in time, with all that they started, and in what they say."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -50,6 +51,31 @@ def test_with_a_program_that_hangs_its_children_end(tmp_path: Path) -> None:
     assert (ended.ended_by_us, ended.output, ended.good) == (True, b"started\n", False)
     for name in ("a", "b"):
         assert not is_running(int((tmp_path / name).read_text()))
+
+
+class InterruptedByAPersonError(BaseException):
+    """As `KeyboardInterrupt`, which pytest would take for its own."""
+
+
+@pytest.mark.requirement("M20")
+def test_with_its_caller_who_is_interrupted_a_program_ends(tmp_path: Path) -> None:
+    """The caller takes the transaction back then: the script must not work on beside that."""
+    pid = tmp_path / "pid"
+
+    def interrupt(_number: int, _frame: object) -> None:
+        if pid.exists() and pid.read_text().endswith("\n"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise InterruptedByAPersonError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        with pytest.raises(InterruptedByAPersonError):
+            shell(f"echo $$ >{pid}; sleep 1234")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not is_running(int(pid.read_text()))
 
 
 def test_a_daemon_that_a_program_leaves_behind_lives_on(tmp_path: Path) -> None:

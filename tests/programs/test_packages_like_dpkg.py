@@ -14,6 +14,7 @@ import pytest
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
 from packagemanager.errors import RefusedError
+from packagemanager.repair import repair
 from packagemanager.root import Root
 from tests.programs.dpkg_twin import Twins, Workbench, needs_dpkg
 from tests.programs.package_constructs import CONSTRUCTS
@@ -132,6 +133,8 @@ def test_dpkg_and_we_keep_each_other_out(bench: Workbench, twins: Twins) -> None
             assert holder.stdout.readline() == b"held\n"
             with pytest.raises(RefusedError, match="dpkg or apt works on the packages"):
                 twins.apply({"p:all": "1"}, {"p:all": package})
+            with Root(str(twins.ours)) as root, pytest.raises(RefusedError, match="dpkg or apt works on the packages"):
+                repair(root, lambda keys: {})
             holder.kill()
     with closing(Root(str(twins.ours))) as root:
         held = DpkgLock(root, Engine(root).lock())
@@ -142,6 +145,13 @@ def test_dpkg_and_we_keep_each_other_out(bench: Workbench, twins: Twins) -> None
         held.close()
     twins.install(package)
     same(twins)
+
+
+def test_a_lock_that_became_a_folder_keeps_nobody_out(tmp_path: Path) -> None:
+    """On a damaged file system: dpkg cannot hold it, and what repairs the rest must not need it."""
+    (tmp_path / "var/lib/dpkg/lock").mkdir(parents=True)
+    with Root(str(tmp_path)) as root, DpkgLock(root, Engine(root).lock()):
+        assert (tmp_path / "var/lib/dpkg/lock-frontend").is_file()
 
 
 def test_what_dpkg_left_half_done_is_done(bench: Workbench, twins: Twins) -> None:

@@ -169,8 +169,10 @@ def test_a_repair_that_is_killed_is_finished_by_the_next(tmp_path: Path) -> None
             hurt(path, chance)
         child = os.fork()
         if child == 0:
-            repaired(tmp_path, paths)
-            os._exit(0)
+            try:
+                repaired(tmp_path, paths)
+            finally:
+                os._exit(0)
         time.sleep(chance.random() * 2)
         os.kill(child, signal.SIGKILL)
         killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

@@ -24,8 +24,11 @@ def at_terminal(answers: list[tuple[bytes, bytes]], *words: str) -> tuple[int, b
     """Run the command line on a terminal of its own; each answer waits for its prompt. Exit code and screen."""
     child, terminal = pty.fork()
     if child == 0:
-        os.chdir(ROOT)
-        os.execv(sys.executable, [sys.executable, "-m", "unbrick", *words])
+        try:
+            os.chdir(ROOT)
+            os.execv(sys.executable, [sys.executable, "-m", "unbrick", *words])
+        finally:
+            os._exit(127)
     screen = b""
     deadline = time.monotonic() + SECONDS_MAX
     try:

@@ -69,6 +69,20 @@ def test_what_the_record_tells_is_repaired_without_a_package(name: str) -> None:
     assert problems(tree) == []
 
 
+def test_what_has_not_the_right_size_is_not_read() -> None:
+    """A damaged file system has sizes that no memory holds."""
+    tree, path = system(), "var/lib/dpkg/info/base.postinst"
+    put(tree, "usr/bin/tool", b"damaged")
+    put(tree, path, bytes(5000))
+    opened_for_reading: list[str] = []
+    open_it = tree.open
+    tree.open = lambda path: opened_for_reading.append(path) or open_it(path)  # type: ignore[method-assign, func-returns-value]
+    repair(tree, sources)
+    assert path not in opened_for_reading
+    assert "usr/bin/tool" in opened_for_reading
+    assert seen(tree) == seen(WHOLE)
+
+
 @pytest.mark.parametrize("name", FROM_PACKAGE)
 def test_contents_come_back_from_the_package(name: str) -> None:
     tree = system()

@@ -32,6 +32,10 @@ CHEAP = frozenset((
     "__future__", "sys", "os", "posix", "_struct", "struct", "_blake2", "_io", "_unbrick", "fcntl", "select", "errno",
     "time", "device_config", "statemachine", "payload", "recovery",
 ))  # fmt: skip
+HEAVY = frozenset((
+    "contextlib", "dataclasses", "enum", "functools", "hashlib", "logging", "pathlib", "re", "subprocess", "tarfile",
+    "tempfile", "typing",
+))  # fmt: skip
 
 
 def sources(folder: str) -> list[Path]:
@@ -144,6 +148,28 @@ def test_the_ordinary_boot_imports_only_what_costs_nothing(place: str) -> None:
         if name.split(".")[0] not in CHEAP
     ]
     assert not found, "\n".join(found)
+
+
+def test_the_package_manager_of_the_device_imports_nothing_heavy() -> None:
+    """It is a part of PID 1's child, and of a command: what it needs of these would be loaded for it alone."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in sorted((ROOT / "packagemanager").glob("*.py"))
+        for line, name in run_imports(ast.parse(path.read_text()))
+        if name.split(".")[0] in HEAVY
+    ]
+    assert not found, "\n".join(found)
+
+
+def run_imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """What is imported when the code runs, whenever that is: not under TYPE_CHECKING."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imported(node)
+        else:
+            yield from run_imports(node)
 
 
 @pytest.mark.parametrize("package", ["statemachine", "payload", "recovery", "packagemanager"])

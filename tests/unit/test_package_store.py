@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,19 @@ def test_what_is_kept_is_whole_and_listed_by_its_serial(tmp_path: Path) -> None:
     assert store.serials() == [3, 12]
     assert Path(store.path(12)).read_bytes() == b"12"
     assert Store(str(tmp_path / "nothing")).serials() == []
+
+
+def test_the_name_of_a_new_folder_is_durable_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    real = os.fsync
+
+    def record(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    kept(tmp_path, 3)
+    assert flushed == [tmp_path, tmp_path / "packages/.3.ubk.new", tmp_path / "packages"]
 
 
 def test_a_source_that_ends_early_leaves_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""What is remembered of scripts: whoever began is told when it is taken back, and nobody else; no trigger is lost."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import pytest
+
+from packagemanager import script_plan, scripts
+from packagemanager.calls import POSTINST, SCRIPTS, Turn
+from packagemanager.engine import Engine
+from packagemanager.errors import DatabaseError, ScriptError
+from packagemanager.process import Ended
+from packagemanager.transact import DONE, Manager, Order
+from packagemanager.triggers import TEXT_BYTES_MAX, Declared
+from tests.simulator.filesystem import FileSystem, after_cut, survivors
+from tests.simulator.package_world import NEW, OLD, SCRIPT, Scripts, before_the_update, is_clean, snapshot, system
+
+LISTENER = Turn("listener", "all")
+BRINGER = Turn("bringer", "all", new="1", new_scripts=SCRIPTS)
+DECLARED = {"listener": Declared((("word", False),))}
+
+
+class Watched(Scripts):
+    """Notes what a cut while a script runs could leave: what is durable, and what is not yet."""
+
+    def __init__(self, tree: FileSystem) -> None:
+        super().__init__()
+        self.moments: list[tuple[list[str], FileSystem]] = []
+        self._tree = tree
+
+    def __call__(self, program: str, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+        ended = super().__call__(program, words, environment)
+        left = after_cut(self._tree.base, ())
+        left.pending = list(self._tree.pending)
+        self.moments.append((list(self.calls), left))
+        return ended
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.fault("S2")
+@pytest.mark.fault("S3")
+@pytest.mark.requirement("M7")
+def test_whatever_a_cut_takes_of_the_notes_who_began_is_told() -> None:
+    """What a script did may have arrived on the disk before anything that we wrote."""
+    tree, world = before_the_update()
+    watched = Watched(tree)
+    Manager(tree, run=watched).apply(world.install(NEW, remove=["q"]), live=False)
+    assert len(watched.moments) == 3
+    for called, cut in watched.moments:
+        begun = {call.partition(".")[0] for call in called}
+        for left in survivors(cut.pending, 30):
+            again = Scripts()
+            scripts.Scripts(after_cut(cut.base, left), again, boot="the next one").back()
+            assert begun <= {call.partition(".")[0] for call in again.calls}, called
+
+
+@pytest.mark.requirement("M20")
+@pytest.mark.parametrize("call", ["p.preinst upgrade 2 1", "p.postinst configure 2"])
+def test_a_transaction_that_comes_again_and_fails_is_taken_back_as_a_first_one(call: str) -> None:
+    """The wanted set before it and its own are of one transaction: that tells nothing."""
+    tree, world = before_the_update()
+    last = world.install(NEW, remove=["q"])
+    assert Manager(tree, run=Scripts()).apply(last, settle=True) == DONE
+    old = snapshot(tree)
+    other = world.install(OLD)  # as if the owner had dpkg change p since
+    again = Order(other.wish, other.bring, last.serial, last.transaction)
+    failing = Scripts(call)
+    with pytest.raises(ScriptError, match=call):
+        Manager(tree, run=failing).apply(again)
+    assert failing.calls[-2:] == ["p.postrm abort-upgrade 2 1", "p.postinst abort-upgrade 1"]
+    assert snapshot(tree) == old
+    assert is_clean(tree)
+
+
+@pytest.mark.fault("S2")
+@pytest.mark.fault("S3")
+def test_nobody_is_told_of_an_undoing_when_the_new_set_stays() -> None:
+    """Whatever a cut leaves of the notes while they are forgotten."""
+    start, world = before_the_update()
+    run = start.restarted()
+    run.watch = []
+    Manager(run, run=Scripts()).apply(world.install(NEW, remove=["q"]), settle=True)
+    seen = 0
+    for moment in run.watch[-30:]:
+        for left in survivors(moment.pending, 20):
+            tree = after_cut(moment.base, left)
+            if Engine(tree).phase() in (None, DONE):
+                told = Scripts()
+                Manager(tree, run=told).resume()
+                assert tree.open("usr/p").read() == b"2"
+                assert told.calls == []
+                assert is_clean(tree)
+                seen += 1
+    assert seen > 100
+
+
+class Activating(Scripts):
+    """Its postinst activates a trigger, as dpkg-trigger does."""
+
+    def __init__(self, tree: FileSystem) -> None:
+        super().__init__()
+        self._tree = tree
+
+    def __call__(self, program: str, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+        if words[0] == "configure":
+            self._tree.unlink(scripts.UNINCORPORATED)
+            self._tree.write(scripts.UNINCORPORATED, (b"word -\n",))
+        return super().__call__(program, words, environment)
+
+
+def configured() -> tuple[FileSystem, list[str]]:
+    """A system on which the files of BRINGER are new and its scripts are to be run."""
+    tree = system()
+    for name in ("bringer", "listener"):
+        tree.write(f"{scripts.INFO}/{name}.{POSTINST}", (SCRIPT.encode(),))
+    other = Turn("other", "all")
+    declared = {**DECLARED, "other": Declared((("/usr/other", False),))}
+    tree.write(f"{scripts.INFO}/other.{POSTINST}", (SCRIPT.encode(),))
+    plan = script_plan.make(
+        script_plan.Changes(
+            (), (BRINGER,), (BRINGER,), declared_after=declared, listeners={"listener": LISTENER, "other": other},
+            paths=("usr/other",),
+        )
+    )  # fmt: skip
+    scripts.Scripts(tree, Scripts(), "boot").keep(plan, {})
+    triggered = ["other.postinst triggered /usr/other", "listener.postinst triggered word"]
+    return tree, ["bringer.postinst configure ", *triggered]
+
+
+def test_more_triggers_than_fit_are_an_error_and_not_forgotten() -> None:
+    tree, _wanted = configured()
+    text = b"word -\n" * (TEXT_BYTES_MAX // 7 + 1)
+    tree.write(scripts.UNINCORPORATED, (text,))
+    with pytest.raises(DatabaseError, match=scripts.UNINCORPORATED):
+        scripts.Scripts(tree, Scripts(), "boot").after()
+    assert tree.open(scripts.UNINCORPORATED).read() == text
+
+
+@pytest.mark.fault("S9")
+@pytest.mark.requirement("M20")
+def test_a_disk_that_is_full_for_a_moment_loses_no_trigger() -> None:
+    tree, wanted = configured()
+    run = Activating(tree)
+    first = tree.operations
+    scripts.Scripts(tree, run, "boot").after()
+    assert run.calls == wanted
+    for number in range(first, tree.operations):
+        broken, _wanted = configured()
+        broken.errors[number] = errno.ENOSPC
+        run = Activating(broken)
+        with suppress(OSError):
+            scripts.Scripts(broken, run, "boot").after()
+        scripts.Scripts(broken, run, "boot").after()
+        assert set(run.calls) == set(wanted), number
