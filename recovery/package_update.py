@@ -141,7 +141,7 @@ class Packages:
             try:
                 source = FileSource(self._store.path(serial), f"transaction {serial}")
                 header = read_header(source)
-                manifest = self._workshop.believe(header)
+                manifest = self._workshop.keyring.believe(header)
                 if manifest.is_transaction and manifest.version == serial:
                     found[serial] = Transaction(source, header, manifest)
             except (OSError, PayloadError, PackageError):
