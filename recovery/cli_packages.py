@@ -150,7 +150,7 @@ def packages_of(tree: Tree) -> Packages:
 def _undo(chosen: argparse.Namespace, _place: cli.Place) -> int:
     from packagemanager.root import Root
 
-    for path, reason in packages_of(Root(SYSTEM)).manager().undo():
+    for path, reason in packages_of(Root(SYSTEM)).undo():
         print(f"unbrick: /{path} is not as it was: {reason}", file=sys.stderr)
     return _say(chosen, "undone", cli.EXIT_DONE, "the packages before are back")
 
