@@ -12,11 +12,9 @@ import os
 import sys
 
 from packagemanager import cli
-from payload.errors import FetchError, PayloadError
 from recovery import cli_update
+from recovery.asked import is_url
 from recovery.console import tell_console
-from recovery.update import UpdateError
-from statemachine.reasons import CODES, advice, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from packagemanager.tree import Tree
     from recovery.package_update import Packages
 
-SYSTEM = "/"
+SYSTEM = cli_update.SYSTEM
 DATA, LOWER, SCRATCH = "/run/unbrick/data", "/run/unbrick/lower", "/run/unbrick/scratch"
 STORE = f"{DATA}/packages"
 _LOOKING = ("status", "plan", "verify")
@@ -56,7 +54,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], text: 
         added.add_argument("--json", action="store_true", help="say the result as JSON")
         for option in verb.options:
             _add(added, option)
-        added.set_defaults(run=lambda chosen, verb=verb: _run(verb, chosen), root=SYSTEM)
+        added.set_defaults(run=lambda chosen, verb=verb: _run(verb, chosen), root=SYSTEM, then="")
 
 
 def _epilog(verb: cli.Verb) -> str:
@@ -73,23 +71,13 @@ def _add(parser: argparse.ArgumentParser, option: cli.Option) -> None:
 
 
 def _run(verb: cli.Verb, chosen: argparse.Namespace) -> int:
-    try:
+    def run(chosen: argparse.Namespace) -> int:
         if verb.name in _LOOKING:
             return cli.run(verb, chosen, Device())
         with cli_update.Alone():
             return cli.run(verb, chosen, Device())
-    except UpdateError as error:
-        return _refused(chosen, str(error), error.reason)
-    except (PayloadError, FetchError) as error:
-        reason = CODES[error.reason]
-        return _refused(chosen, f"{label(reason)}: {error}", reason)
 
-
-def _refused(chosen: argparse.Namespace, text: str, reason: int) -> int:
-    if chosen.json:
-        print(json.dumps({"outcome": "failed", "reason": label(reason), "detail": text, "advice": advice(reason)}))
-    print(f"unbrick: {text}\nunbrick: what to do: {advice(reason)}", file=sys.stderr)
-    return cli.EXIT_ERROR
+    return cli_update.explained(run, chosen)
 
 
 class Device:
@@ -98,6 +86,8 @@ class Device:
     def order(self, chosen: argparse.Namespace, tree: Tree, last_serial: int, stack: ExitStack) -> Order:
         from recovery.package_source import open_transaction
 
+        if is_url(chosen.transaction):
+            cli_update.check_url(chosen.transaction)
         workshop, ledger = cli_update.make_workshop(), cli_update.make_ledger()
         source = open_transaction(chosen.transaction, workshop, ledger.look(), last_serial)
         stack.callback(source.close)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     Run = Callable[[argparse.Namespace], int]
 
 DONE, ERROR, NOTHING_TO_DO, RESTART_NEEDED = 0, 1, 2, 4
+SYSTEM = "/"
 SOURCE_FILE = "/run/unbrick/data/update-source"  # not in the system state: another version starts with its own
 URLS_MAX = 8
 NICE = 19  # the disk's scheduler follows: the lowest of its best-effort levels
@@ -105,7 +106,7 @@ def _verb(
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="say the result as JSON")
-    parser.set_defaults(run=lambda chosen: _explained(run, chosen), refuse=parser.error, then="")
+    parser.set_defaults(run=lambda chosen: explained(run, chosen), refuse=parser.error, then="")
     return parser
 
 
@@ -115,7 +116,7 @@ def _pace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate-limit", metavar="BYTES", type=byte_count, default=0, help="per second; 500K, 2M")
 
 
-def _explained(run: Run, chosen: argparse.Namespace) -> int:
+def explained(run: Run, chosen: argparse.Namespace) -> int:
     """Run it; an error is one line with its reason and one with what to do."""
     try:
         return run(chosen)
@@ -148,16 +149,20 @@ def _check_where(chosen: argparse.Namespace) -> None:
         chosen.refuse("several places are mirrors of one bundle: all of them have to be URLs")
     if len(chosen.where) > URLS_MAX:
         chosen.refuse(f"at most {URLS_MAX} URLs")
-    network = CONFIG.get("network")
     for text in chosen.where:
         if "://" not in text:
             continue
         try:
-            url = parse(text)
+            check_url(text)
         except FetchError as error:
             chosen.refuse(str(error))
-        if not network or (url.scheme == "https" and not network.get("https")):
-            raise update.UpdateError("network-not-built", f"{url.scheme} is not part of this image")
+
+
+def check_url(text: str) -> None:
+    """That this image can ask there. Raises ``UpdateError`` where it cannot, ``FetchError`` where that is no URL."""
+    network, scheme = CONFIG.get("network"), parse(text).scheme
+    if not network or (scheme == "https" and not network.get("https")):
+        raise update.UpdateError("network-not-built", f"{scheme} is not part of this image")
 
 
 def _update_from(chosen: argparse.Namespace, wanted: Asked) -> int:

@@ -37,6 +37,7 @@ sys.modules["encodings.idna"] = None  # the frozen program has no such codec
 from recovery import cli, cli_update, device_journal
 cli.find_disk = cli_update.find_disk = lambda serial: folder + "/disk.img"
 device_journal.LOCK, device_journal.UPDATE_LOCK = folder + "/run/journal.lock", folder + "/run/update.lock"
+cli_update.SYSTEM = folder + "/root"
 cli_update.SOURCE_FILE = folder + "/data/update-source"
 cli_update.tell_console = lambda line: None
 sys.exit(cli.main(["unbrick", *sys.argv[3:]]))
@@ -53,6 +54,7 @@ class Command:
         device.config["network"] = network_config()
         (folder / "disk.img").write_bytes(device.storage.images()[0])
         (folder / "config.json").write_text(json.dumps(device.config))
+        (folder / "root").mkdir()
         for version in kind.versions:
             (folder / f"v{version.number}.ubk").write_bytes(version.content)
 
@@ -288,6 +290,19 @@ def test_what_the_image_cannot_ask_is_refused_and_forgotten(device: Command) -> 
     for verb in ("install", "check"):
         assert "E439 network-not-built: http is not part" in device.run(verb, "http://127.0.0.1:1/os.ubk").stderr
     assert device.run("resume").returncode == 2
+
+
+def test_where_a_transaction_cannot_come_from_is_said_with_a_next_step(device: Command) -> None:
+    absent = device.run("packages", "apply", "/absent.ubk")
+    assert (absent.returncode, "/absent.ubk cannot be opened: No such file" in absent.stderr) == (1, True)
+    assert "what to do: Name a file" in absent.stderr
+    gone = device.run("packages", "apply", "http://127.0.0.1:1/t.ubk")
+    assert (gone.returncode, "E433 server-unreachable" in gone.stderr) == (1, True)
+    assert "what to do: Check the network and the server" in gone.stderr and "disk" not in gone.stderr
+    config = json.loads((device.folder / "config.json").read_text())
+    (device.folder / "config.json").write_text(json.dumps({**config, "network": None}))
+    refused = device.json("packages", "apply", "http://127.0.0.1:1/t.ubk")
+    assert (refused["outcome"], refused["reason"]) == ("failed", "E439 network-not-built")
 
 
 def test_the_unit_that_resumes_looks_for_what_an_installation_leaves() -> None:
