@@ -249,8 +249,19 @@ def _resume(chosen: argparse.Namespace) -> int:
 
 
 def _commit(chosen: argparse.Namespace) -> int:
+    if packages_phase(SYSTEM) == ON_TRIAL:
+        with Alone():  # a command may be at their scripts: a set whose scripts fail is not called good
+            code = _confirm(chosen)
+    else:
+        code = _confirm(chosen)
+    if code == DONE:
+        _refresh()
+    return code
+
+
+def _confirm(chosen: argparse.Namespace) -> int:
     try:
-        record = update.commit(make_workshop(), make_ledger(), packages_on_trial=packages_phase("/") == ON_TRIAL)
+        record = update.commit(make_workshop(), make_ledger(), packages_on_trial=packages_phase(SYSTEM) == ON_TRIAL)
     except update.NotPossibleError as error:
         print(f"unbrick: nothing to confirm: {error}", file=sys.stderr)
         return NOTHING_TO_DO
@@ -262,22 +273,22 @@ def _commit(chosen: argparse.Namespace) -> int:
     tell_console(f"unbrick: {line}")
     code = _report(chosen, DONE, "confirmed", record.confirmed_version, line)
     _commit_packages()
-    wanted = asked.recall(SOURCE_FILE)
-    if wanted is not None and not asked.is_far(wanted.where):
-        _refresh(wanted)
     return code
 
 
 def _commit_packages() -> None:
     """Nothing that is confirmed depends on this: what fails now is done by the next confirmation."""
     try:
-        commit_packages()
+        commit_packages(SYSTEM)
     except (OSError, PackageError) as error:
         print(f"unbrick: what the packages replaced is still kept: {error}", file=sys.stderr)
 
 
-def _refresh(wanted: Asked) -> None:
+def _refresh() -> None:
     """Keep the bundle of what was just confirmed, if it came from a file that is still there."""
+    wanted = asked.recall(SOURCE_FILE)
+    if wanted is None or asked.is_far(wanted.where):
+        return
     try:
         with Alone():
             workshop, record = make_workshop(), make_ledger().look()

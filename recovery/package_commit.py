@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _UNDER_WAY = ("var/lib/unbrick/packages/transaction", "var/lib/unbrick/packages/scripts")
 
 
-def commit_packages(root: str = "/") -> None:
+def commit_packages(root: str) -> None:
     """Settle the transaction that is over in ``root``, if one is. Raises ``PackageError`` where it stays there."""
     if not any(os.path.isdir(os.path.join(root, folder)) for folder in _UNDER_WAY):
         return

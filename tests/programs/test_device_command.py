@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from packagemanager.plan_file import encode_phase
+from recovery.package_phase import PHASE
 from statemachine.record import Record
 from tests.simulator.devices import FRAMES, HEADER, Device, Kind, Version, factory
 from tests.simulator.disk import Storage
@@ -303,6 +305,27 @@ def test_where_a_transaction_cannot_come_from_is_said_with_a_next_step(device: C
     (device.folder / "config.json").write_text(json.dumps({**config, "network": None}))
     refused = device.json("packages", "apply", "http://127.0.0.1:1/t.ubk")
     assert (refused["outcome"], refused["reason"]) == ("failed", "E439 network-not-built")
+
+
+@pytest.mark.requirement("M20")
+def test_packages_are_not_called_good_while_a_command_works_on_them(device: Command) -> None:
+    opened = device.opened()
+    journal = opened.journal()
+    journal.persist(journal.record.but(state="TRYING", packages_serial=7, packages_digest=b"p" * 32))
+    device.write(opened)
+    phase = device.folder / "root" / PHASE
+    phase.parent.mkdir(parents=True)
+    phase.write_bytes(encode_phase("trying", bytes(32)))
+    lock = device.folder / "run" / "update.lock"
+    lock.parent.mkdir()
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        busy = device.run("mark-good")
+        assert (busy.returncode, "E121 update-busy" in busy.stderr) == (1, True)
+        assert device.json("status")["state"] == "TRYING"
+    assert device.run("mark-good").returncode == 0
+    status = device.json("status")
+    assert (status["state"], status["packages-good"]) == ("CONFIRMED", 7)
 
 
 def test_the_unit_that_resumes_looks_for_what_an_installation_leaves() -> None:
