@@ -15,6 +15,7 @@ from packagemanager import cli
 from recovery import cli_update
 from recovery.asked import is_url
 from recovery.console import tell_console
+from recovery.package_commit import commit_confirmed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _run(verb: cli.Verb, chosen: argparse.Namespace) -> int:
         if verb.name in _LOOKING:
             return cli.run(verb, chosen, Device())
         with cli_update.Alone():
+            if chosen.root == SYSTEM:
+                commit_confirmed(cli_update.make_ledger(), SYSTEM)
             return cli.run(verb, chosen, Device())
 
     return cli_update.explained(run, chosen)

@@ -14,7 +14,6 @@ import sys
 
 from device_config import CONFIG
 
-from packagemanager.errors import PackageError
 from payload.bundle import is_far
 from payload.errors import BundleError, FetchError, PayloadError, PayloadUnreadableError, TrustError
 from payload.url import parse
@@ -272,16 +271,8 @@ def _confirm(chosen: argparse.Namespace) -> int:
     line = f"{label(record.reason)}: version {record.confirmed_version}"
     tell_console(f"unbrick: {line}")
     code = _report(chosen, DONE, "confirmed", record.confirmed_version, line)
-    _commit_packages()
+    commit_packages(SYSTEM)
     return code
-
-
-def _commit_packages() -> None:
-    """Nothing that is confirmed depends on this: what fails now is done by the next confirmation."""
-    try:
-        commit_packages(SYSTEM)
-    except (OSError, PackageError) as error:
-        print(f"unbrick: what the packages replaced is still kept: {error}", file=sys.stderr)
 
 
 def _refresh() -> None:

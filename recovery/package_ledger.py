@@ -7,6 +7,7 @@ the renames are durable, taken back after an undo. Changes no file of the root a
 from __future__ import annotations
 
 from recovery.update import UpdateError, check_confirmed
+from statemachine.decide import packages_unfinished
 from statemachine.reasons import CODES
 from statemachine.record import NO_DIGEST
 
@@ -53,12 +54,12 @@ class PackageLedger:
         """The OS carried it out by itself, durably. Its packages have to run well now."""
         self._ledger.advance("packages_applied", CODES["packages-finished"])
 
-    def undoing(self, serial: int, digest: bytes) -> None:
+    def undoing(self, serial: int, digest: bytes, phase: bytes) -> None:
         """Somebody wants the set before, which is not in the root yet. Raises ``UpdateError`` where this one was
-        called good: nobody undoes it any more. The journal may know nothing of it.
+        called good: nobody undoes it any more. The journal may know nothing of it; ``phase`` is what the root says.
         """
         record = self._ledger.look()
-        if record.state == "CONFIRMED" and record.packages_good != serial:
+        if record.state == "CONFIRMED" and packages_unfinished(record, phase):
             self.staged(serial, digest)
         else:
             _check_on_trial(record)

@@ -104,9 +104,9 @@ class Packages:
             PackageError, UpdateError: nothing is under way, or it was called good; nothing was changed.
         """
         manager = self.manager()
-        if manager.engine.phase() in (FORWARD, TRYING):
-            facts = manager.engine.facts()
-            PackageLedger(self._ledger).undoing(serial_of(facts), name_of(facts))
+        phase, facts = manager.engine.phase(), manager.engine.facts()
+        if phase in (FORWARD, TRYING):
+            PackageLedger(self._ledger).undoing(serial_of(facts), name_of(facts), phase.encode())
         return manager.undo()
 
     def restore(self) -> str:

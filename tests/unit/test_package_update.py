@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from packagemanager import places
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
@@ -17,7 +18,7 @@ from packagemanager.store import Store
 from packagemanager.wanted import PATH as WANTED
 from payload.errors import PayloadError
 from recovery import packages, update
-from recovery.package_commit import settle
+from recovery.package_commit import commit_confirmed, settle
 from recovery.package_ledger import PackageLedger
 from recovery.package_phase import ON_TRIAL, packages_phase
 from recovery.package_update import NOTHING, RESTART, STAGED, Packages
@@ -160,6 +161,26 @@ def test_what_was_called_good_is_not_undone(world: World) -> None:
         world.packages().undo()
     assert (error.value.reason, world.content()) == (CODES["packages-absent"], "1.0")
     assert (world.record.state, world.record.packages_good) == ("CONFIRMED", 7)
+
+
+def test_what_was_called_good_is_settled_before_anything_else(world: World) -> None:
+    apply(world, world.transaction(world.package("1.0")), live=True)
+    commit_confirmed(world.device.ledger(), str(world.root))
+    assert packages_phase(str(world.root)) == ON_TRIAL
+    update.commit(world.device.workshop(), world.device.ledger(), packages_on_trial=True)  # and a cut
+    commit_confirmed(world.device.ledger(), str(world.root))
+    assert (packages_phase(str(world.root)), world.content()) == (b"", "1.0")
+    assert world.packages().manager().resume().now is None, "no script runs again"
+
+
+@pytest.mark.fault("S5")
+def test_a_rename_that_was_lost_is_made_again_before_what_is_kept_goes(world: World) -> None:
+    apply(world, world.transaction(world.package("1.0")), live=True)
+    update.commit(world.device.workshop(), world.device.ledger(), packages_on_trial=True)
+    put = next(one for one in Engine(Root(str(world.root))).operations() if one.path == "etc/sample")
+    (world.root / put.path).rename(world.root / places.new(put.staged))
+    settle(Root(str(world.root)))
+    assert (packages_phase(str(world.root)), world.content()) == (b"", "1.0")
 
 
 def test_where_nothing_is_under_way_nothing_is_undone(world: World) -> None:
