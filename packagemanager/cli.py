@@ -19,6 +19,7 @@ from packagemanager.phases import BACK, FORWARD, TRYING
 from packagemanager.root import Root
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
 from packagemanager.wanted import PATH as WANTED_PATH
+from payload.errors import FetchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ def run(verb: Verb, chosen: Namespace, place: Place) -> int:
         return verb.run(chosen, place)
     except PackageError as error:
         return _fail(chosen, str(error), error.advice)
-    except BrokenPipeError:
-        raise
+    except (BrokenPipeError, FetchError):
+        raise  # it is not the disk that refused
     except OSError as error:
         return _fail(chosen, f"the disk refused: {error}", _OF_A_DISK)
 

@@ -12,11 +12,10 @@ import os
 import sys
 
 from packagemanager import cli
-from payload.errors import FetchError, PayloadError
 from recovery import cli_update
+from recovery.asked import is_url
 from recovery.console import tell_console
-from recovery.update import UpdateError
-from statemachine.reasons import CODES, advice, label
+from recovery.package_commit import commit_confirmed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from packagemanager.tree import Tree
     from recovery.package_update import Packages
 
-SYSTEM = "/"
+SYSTEM = cli_update.SYSTEM
 DATA, LOWER, SCRATCH = "/run/unbrick/data", "/run/unbrick/lower", "/run/unbrick/scratch"
 STORE = f"{DATA}/packages"
 _LOOKING = ("status", "plan", "verify")
@@ -54,7 +53,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], text: 
         added.add_argument("--json", action="store_true", help="say the result as JSON")
         for option in verb.options:
             _add(added, option)
-        added.set_defaults(run=lambda chosen, verb=verb: _run(verb, chosen), root=SYSTEM)
+        added.set_defaults(run=lambda chosen, verb=verb: _run(verb, chosen), root=SYSTEM, then="")
 
 
 def _epilog(verb: cli.Verb) -> str:
@@ -71,23 +70,15 @@ def _add(parser: argparse.ArgumentParser, option: cli.Option) -> None:
 
 
 def _run(verb: cli.Verb, chosen: argparse.Namespace) -> int:
-    try:
+    def run(chosen: argparse.Namespace) -> int:
         if verb.name in _LOOKING:
             return cli.run(verb, chosen, Device())
         with cli_update.Alone():
+            if chosen.root == SYSTEM:
+                commit_confirmed(cli_update.make_ledger(), SYSTEM)
             return cli.run(verb, chosen, Device())
-    except UpdateError as error:
-        return _refused(chosen, str(error), error.reason)
-    except (PayloadError, FetchError) as error:
-        reason = CODES[error.reason]
-        return _refused(chosen, f"{label(reason)}: {error}", reason)
 
-
-def _refused(chosen: argparse.Namespace, text: str, reason: int) -> int:
-    if chosen.json:
-        print(json.dumps({"outcome": "failed", "reason": label(reason), "detail": text, "advice": advice(reason)}))
-    print(f"unbrick: {text}\nunbrick: what to do: {advice(reason)}", file=sys.stderr)
-    return cli.EXIT_ERROR
+    return cli_update.explained(run, chosen)
 
 
 class Device:
@@ -96,6 +87,8 @@ class Device:
     def order(self, chosen: argparse.Namespace, tree: Tree, last_serial: int, opened: cli.Opened) -> Order:
         from recovery.package_source import open_transaction
 
+        if is_url(chosen.transaction):
+            cli_update.check_url(chosen.transaction)
         workshop, ledger = cli_update.make_workshop(), cli_update.make_ledger()
         source = open_transaction(chosen.transaction, workshop, ledger.look(), last_serial)
         opened.add(source.close)
@@ -148,7 +141,7 @@ def packages_of(tree: Tree) -> Packages:
 def _undo(chosen: argparse.Namespace, _place: cli.Place) -> int:
     from packagemanager.root import Root
 
-    for path, reason in packages_of(Root(SYSTEM)).manager().undo():
+    for path, reason in packages_of(Root(SYSTEM)).undo():
         print(f"unbrick: /{path} is not as it was: {reason}", file=sys.stderr)
     return _say(chosen, "undone", cli.EXIT_DONE, "the packages before are back")
 

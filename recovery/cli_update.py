@@ -14,7 +14,6 @@ import sys
 
 from device_config import CONFIG
 
-from packagemanager.errors import PackageError
 from payload.bundle import is_far
 from payload.errors import BundleError, FetchError, PayloadError, PayloadUnreadableError, TrustError
 from payload.url import parse
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     Run = Callable[[argparse.Namespace], int]
 
 DONE, ERROR, NOTHING_TO_DO, RESTART_NEEDED = 0, 1, 2, 4
+SYSTEM = "/"
 SOURCE_FILE = "/run/unbrick/data/update-source"  # not in the system state: another version starts with its own
 URLS_MAX = 8
 NICE = 19  # the disk's scheduler follows: the lowest of its best-effort levels
@@ -105,7 +105,7 @@ def _verb(
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="say the result as JSON")
-    parser.set_defaults(run=lambda chosen: _explained(run, chosen), refuse=parser.error, then="")
+    parser.set_defaults(run=lambda chosen: explained(run, chosen), refuse=parser.error, then="")
     return parser
 
 
@@ -115,7 +115,7 @@ def _pace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate-limit", metavar="BYTES", type=byte_count, default=0, help="per second; 500K, 2M")
 
 
-def _explained(run: Run, chosen: argparse.Namespace) -> int:
+def explained(run: Run, chosen: argparse.Namespace) -> int:
     """Run it; an error is one line with its reason and one with what to do."""
     try:
         return run(chosen)
@@ -148,16 +148,20 @@ def _check_where(chosen: argparse.Namespace) -> None:
         chosen.refuse("several places are mirrors of one bundle: all of them have to be URLs")
     if len(chosen.where) > URLS_MAX:
         chosen.refuse(f"at most {URLS_MAX} URLs")
-    network = CONFIG.get("network")
     for text in chosen.where:
         if "://" not in text:
             continue
         try:
-            url = parse(text)
+            check_url(text)
         except FetchError as error:
             chosen.refuse(str(error))
-        if not network or (url.scheme == "https" and not network.get("https")):
-            raise update.UpdateError("network-not-built", f"{url.scheme} is not part of this image")
+
+
+def check_url(text: str) -> None:
+    """That this image can ask there. Raises ``UpdateError`` where it cannot, ``FetchError`` where that is no URL."""
+    network, scheme = CONFIG.get("network"), parse(text).scheme
+    if not network or (scheme == "https" and not network.get("https")):
+        raise update.UpdateError("network-not-built", f"{scheme} is not part of this image")
 
 
 def _update_from(chosen: argparse.Namespace, wanted: Asked) -> int:
@@ -244,8 +248,19 @@ def _resume(chosen: argparse.Namespace) -> int:
 
 
 def _commit(chosen: argparse.Namespace) -> int:
+    if packages_phase(SYSTEM) == ON_TRIAL:
+        with Alone():  # a command may be at their scripts: a set whose scripts fail is not called good
+            code = _confirm(chosen)
+    else:
+        code = _confirm(chosen)
+    if code == DONE:
+        _refresh()
+    return code
+
+
+def _confirm(chosen: argparse.Namespace) -> int:
     try:
-        record = update.commit(make_workshop(), make_ledger(), packages_on_trial=packages_phase("/") == ON_TRIAL)
+        record = update.commit(make_workshop(), make_ledger(), packages_on_trial=packages_phase(SYSTEM) == ON_TRIAL)
     except update.NotPossibleError as error:
         print(f"unbrick: nothing to confirm: {error}", file=sys.stderr)
         return NOTHING_TO_DO
@@ -256,23 +271,15 @@ def _commit(chosen: argparse.Namespace) -> int:
     line = f"{label(record.reason)}: version {record.confirmed_version}"
     tell_console(f"unbrick: {line}")
     code = _report(chosen, DONE, "confirmed", record.confirmed_version, line)
-    _commit_packages()
-    wanted = asked.recall(SOURCE_FILE)
-    if wanted is not None and not asked.is_far(wanted.where):
-        _refresh(wanted)
+    commit_packages(SYSTEM)
     return code
 
 
-def _commit_packages() -> None:
-    """Nothing that is confirmed depends on this: what fails now is done by the next confirmation."""
-    try:
-        commit_packages()
-    except (OSError, PackageError) as error:
-        print(f"unbrick: what the packages replaced is still kept: {error}", file=sys.stderr)
-
-
-def _refresh(wanted: Asked) -> None:
+def _refresh() -> None:
     """Keep the bundle of what was just confirmed, if it came from a file that is still there."""
+    wanted = asked.recall(SOURCE_FILE)
+    if wanted is None or asked.is_far(wanted.where):
+        return
     try:
         with Alone():
             workshop, record = make_workshop(), make_ledger().look()

@@ -7,18 +7,46 @@ files, and the next mark-good removes them, as it removes what is left of a stag
 from __future__ import annotations
 
 import os
+import sys
+
+from packagemanager.errors import PackageError
+from recovery.package_phase import ON_TRIAL, packages_phase
+from statemachine.decide import packages_unfinished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from packagemanager.engine import Engine
     from packagemanager.scripts import Run
     from packagemanager.tree import Tree
+    from recovery.update import Ledger
 
 # packagemanager's; it is not imported where neither of them is there.
 _UNDER_WAY = ("var/lib/unbrick/packages/transaction", "var/lib/unbrick/packages/scripts")
 
 
-def commit_packages(root: str = "/") -> None:
-    """Settle the transaction that is over in ``root``, if one is. Raises ``PackageError`` where it stays there."""
+def commit_packages(root: str) -> None:
+    """Settle the transaction that is over in ``root``, if one is.
+
+    Nothing that is confirmed depends on this: what fails now is told, and done by the next confirmation or command.
+    """
+    try:
+        _commit(root)
+    except (OSError, PackageError) as error:
+        print(f"unbrick: what the packages replaced is still kept: {error}", file=sys.stderr)
+
+
+def commit_confirmed(ledger: Ledger, root: str) -> None:
+    """The same, where the journal calls good what is on trial in ``root``: a cut came in between, or the disk refused.
+
+    Before anything else is done with packages: scripts that ran well are not run again for a set that is confirmed.
+    """
+    record = ledger.look()
+    phase = packages_phase(root)
+    if record.state == "CONFIRMED" and phase == ON_TRIAL and not packages_unfinished(record, phase):
+        commit_packages(root)
+
+
+def _commit(root: str) -> None:
     if not any(os.path.isdir(os.path.join(root, folder)) for folder in _UNDER_WAY):
         return
     from packagemanager.root import Root
@@ -41,6 +69,16 @@ def settle(tree: Tree, run: Run | None = None) -> None:
     manager = Manager(tree, run=run)
     phase = manager.engine.phase()
     if phase == TRYING:
+        _make_sure(manager.engine)
         manager.settle()
     elif phase in (None, DONE, UNDONE):
         manager.resume()
+
+
+def _make_sure(engine: Engine) -> None:
+    """What a medium lost that had said it was durable is done again, while what that needs is still kept."""
+    lock = engine.lock()
+    try:
+        engine.resume()
+    finally:
+        lock.close()

@@ -6,7 +6,8 @@ the renames are durable, taken back after an undo. Changes no file of the root a
 
 from __future__ import annotations
 
-from recovery.update import UpdateError
+from recovery.update import UpdateError, check_confirmed
+from statemachine.decide import packages_unfinished
 from statemachine.reasons import CODES
 from statemachine.record import NO_DIGEST
 
@@ -35,14 +36,14 @@ class PackageLedger:
         What runs has to be confirmed, packages included: what is undone is then always a set that ran well.
         """
         record = self._ledger.look()
-        _check_confirmed(record)
+        check_confirmed(record)
         return record.packages_serial
 
     def staged(self, serial: int, digest: bytes) -> None:
         """Everything new is durable beside the old, and the phase says forward. ``digest`` names the transaction."""
 
         def learn(record: Record) -> dict[str, Any]:
-            _check_confirmed(record)
+            check_confirmed(record)
             good = 0 if self._again else record.packages_good
             serial_max = max(serial, record.packages_serial)
             return {"packages_serial": serial_max, "packages_digest": digest, "packages_good": good}
@@ -52,6 +53,16 @@ class PackageLedger:
     def applied(self) -> None:
         """The OS carried it out by itself, durably. Its packages have to run well now."""
         self._ledger.advance("packages_applied", CODES["packages-finished"])
+
+    def undoing(self, serial: int, digest: bytes, phase: bytes) -> None:
+        """Somebody wants the set before, which is not in the root yet. Raises ``UpdateError`` where this one was
+        called good: nobody undoes it any more. The journal may know nothing of it; ``phase`` is what the root says.
+        """
+        record = self._ledger.look()
+        if record.state == "CONFIRMED" and packages_unfinished(record, phase):
+            self.staged(serial, digest)
+        else:
+            _check_on_trial(record)
 
     def taken_back(self) -> None:
         """The OS undid it by itself, durably."""
@@ -70,11 +81,6 @@ class PackageLedger:
     def failing(self) -> None:
         """A script failed: recovery undoes the packages at the next start."""
         self._ledger.advance("packages_failing", CODES["packages-script-failed"], _check_on_trial)
-
-
-def _check_confirmed(record: Record) -> None:
-    if record.state != "CONFIRMED":
-        raise UpdateError("not-confirmed", f"the device is in {record.state}")
 
 
 def _check_on_trial(record: Record) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from packagemanager.database import Database
 from packagemanager.errors import PackageError, RefusedError
 from packagemanager.order import order_of
+from packagemanager.phases import FORWARD, TRYING
 from packagemanager.store import way_back
 from packagemanager.transact import Manager
 from packagemanager.transaction import Transaction
@@ -17,6 +18,7 @@ from payload.manifest import decode
 from payload.place import bundle_bytes
 from payload.sources import FileSource
 from recovery import update
+from recovery.package_facts import name_of, serial_of
 from recovery.package_ledger import PackageLedger
 
 TYPE_CHECKING = False
@@ -83,7 +85,7 @@ class Packages:
         last = PackageLedger(self._ledger).check()
         record = self._recall()
         header = read_header(source)
-        is_here = decode(header.manifest_bytes).version == self.manager().wanted().serial == last
+        is_here = decode(header.manifest_bytes).version == self.manager().last().serial == last
         transaction = self._believed(source, header, last - is_here)
         update.keep_trust(self._workshop, self._ledger, record)
         self._keep(record, transaction.manifest, header, source)
@@ -92,6 +94,20 @@ class Packages:
     def _believed(self, source: Reader, header: Header, last_serial: int) -> Transaction:
         manifest = self._workshop.keyring.packages(header, last_serial, network=is_far(source))
         return Transaction(source, header, manifest)
+
+    def undo(self) -> tuple[tuple[str, str], ...]:
+        """Bring the set before the transaction back, while that one was not called good.
+
+        Returns: paths that could not be brought back, with reasons.
+
+        Raises:
+            PackageError, UpdateError: nothing is under way, or it was called good; nothing was changed.
+        """
+        manager = self.manager()
+        phase, facts = manager.engine.phase(), manager.engine.facts()
+        if phase in (FORWARD, TRYING):
+            PackageLedger(self._ledger).undoing(serial_of(facts), name_of(facts), phase.encode())
+        return manager.undo()
 
     def restore(self) -> str:
         """Have the next start bring back the set that ran well, where this root does not have it.
@@ -141,7 +157,7 @@ class Packages:
             try:
                 source = FileSource(self._store.path(serial), f"transaction {serial}")
                 header = read_header(source)
-                manifest = self._workshop.believe(header)
+                manifest = self._workshop.keyring.believe(header)
                 if manifest.is_transaction and manifest.version == serial:
                     found[serial] = Transaction(source, header, manifest)
             except (OSError, PayloadError, PackageError):

@@ -24,10 +24,13 @@ class SlotRoot:
 
     def __init__(self, workshop: Workshop, record: Record) -> None:
         folder = _mount_in_order(workshop, record)
-        if record.installed.kind == "immutable" and not os.path.ismount(DATA):
+        try:
+            if record.installed.kind == "immutable" and not os.path.ismount(DATA):
+                raise OSError("the data partition, where its packages are, is not there")
+            self.tree = Root(folder)
+        except OSError:
             release_root()
-            raise OSError("the data partition, where its packages are, is not there")
-        self.tree = Root(folder)
+            raise
 
     def close(self) -> None:
         """Everything is written when this returns."""

@@ -136,7 +136,7 @@ def update(
     image = image_of(manifest)
     if waits_for_restart(record) and image.digest in (record.target.digest, record.installed.digest):
         return WAITS_FOR_RESTART
-    _check_confirmed(record)
+    check_confirmed(record)
     streamed = is_far(source) and not keep_far and len(record.slots) > 1
     if record.installed.digest == image.digest:
         if not streamed:
@@ -168,7 +168,8 @@ def waits_for_restart(record: Record) -> bool:
     return record.state == "STAGED" or (record.state == "TRYING" and record.booted != record.primary)
 
 
-def _check_confirmed(record: Record) -> None:
+def check_confirmed(record: Record) -> None:
+    """Only what runs well is changed. Raises ``UpdateError`` for anything else."""
     if record.state != "CONFIRMED":
         raise UpdateError("not-confirmed", f"the device is in {record.state}")
 
@@ -264,9 +265,8 @@ def _place_for(workshop: Workshop, bundle: _Bundle, needed: bytes, last: bool = 
     held = [None if candidate is None else candidate.manifest.digest for candidate in workshop.kept()]
     in_place = last or bool(workshop.config["payload"].get("in_place"))
     number = place_for(held, manifest.digest, needed, in_place)
-    if number is None or bundle_bytes(header, manifest) > workshop.places[number].size:
-        return None
-    return number
+    is_fit = number is not None and bundle_bytes(header, manifest) <= workshop.places[number].size
+    return number if is_fit else None
 
 
 def refresh(workshop: Workshop, record: Record, source: Reader) -> bool:

@@ -130,8 +130,8 @@ class Workshop:
             self._network.down()
 
     def believe(self, header: Header) -> Manifest:
-        """The manifest of a header that this device may hold, whatever its version. Raises ``PayloadError``."""
-        return self.keyring.believe(header)
+        """The manifest of a header whose image a slot may hold, whatever its version. Raises ``PayloadError``."""
+        return _for_a_slot(self.keyring.believe(header))
 
     def keep_trust(self, record: Record) -> Record:
         """``record`` with what the keyring has learned, made durable before it is used.
@@ -195,7 +195,7 @@ class Workshop:
 
         The caller closes the sources with :meth:`close`.
         """
-        taken, refused = sources.candidates(self._media(), self.believe)
+        taken, refused = sources.candidates(self._media(), self.keyring.believe)
         found = [candidate for candidate in taken if candidate.manifest.is_transaction]
         self.close([candidate for candidate in taken if candidate not in found])
         for source, _error in refused:
@@ -295,7 +295,7 @@ class Workshop:
 
     def installable(self, header: Header, *, network: bool = False) -> Manifest:
         """What may be installed here and now: for the kernel that runs; over a ``network``, not expired either."""
-        return self.keyring.installable(header, os.uname().release, network=network)
+        return _for_a_slot(self.keyring.installable(header, os.uname().release, network=network))
 
     def _downloadable(self, header: Header) -> Manifest:
         return self.installable(header, network=True)
@@ -316,6 +316,12 @@ class Workshop:
             shown.setdefault(activity, Progress(activity, self.alive))(done, total)
 
         return show
+
+
+def _for_a_slot(manifest: Manifest) -> Manifest:
+    """Signed, and yet nothing for a slot: packages, or an image of another class. Raises ``PayloadFormatError``."""
+    manifest.image(SLOT_CLASS)
+    return manifest
 
 
 def _was_changed_on_its_way(source: HttpSource, error: PayloadError) -> bool:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from packagemanager.plan_file import encode_phase
+from recovery.package_phase import PHASE
 from statemachine.record import Record
 from tests.simulator.devices import FRAMES, HEADER, Device, Kind, Version, factory
 from tests.simulator.disk import Storage
@@ -37,6 +39,7 @@ sys.modules["encodings.idna"] = None  # the frozen program has no such codec
 from recovery import cli, cli_update, device_journal
 cli.find_disk = cli_update.find_disk = lambda serial: folder + "/disk.img"
 device_journal.LOCK, device_journal.UPDATE_LOCK = folder + "/run/journal.lock", folder + "/run/update.lock"
+cli_update.SYSTEM = folder + "/root"
 cli_update.SOURCE_FILE = folder + "/data/update-source"
 cli_update.tell_console = lambda line: None
 sys.exit(cli.main(["unbrick", *sys.argv[3:]]))
@@ -53,6 +56,7 @@ class Command:
         device.config["network"] = network_config()
         (folder / "disk.img").write_bytes(device.storage.images()[0])
         (folder / "config.json").write_text(json.dumps(device.config))
+        (folder / "root").mkdir()
         for version in kind.versions:
             (folder / f"v{version.number}.ubk").write_bytes(version.content)
 
@@ -288,6 +292,40 @@ def test_what_the_image_cannot_ask_is_refused_and_forgotten(device: Command) -> 
     for verb in ("install", "check"):
         assert "E439 network-not-built: http is not part" in device.run(verb, "http://127.0.0.1:1/os.ubk").stderr
     assert device.run("resume").returncode == 2
+
+
+def test_where_a_transaction_cannot_come_from_is_said_with_a_next_step(device: Command) -> None:
+    absent = device.run("packages", "apply", "/absent.ubk")
+    assert (absent.returncode, "/absent.ubk cannot be opened: No such file" in absent.stderr) == (1, True)
+    assert "what to do: Name a file" in absent.stderr
+    gone = device.run("packages", "apply", "http://127.0.0.1:1/t.ubk")
+    assert (gone.returncode, "E433 server-unreachable" in gone.stderr) == (1, True)
+    assert "what to do: Check the network and the server" in gone.stderr and "disk" not in gone.stderr
+    config = json.loads((device.folder / "config.json").read_text())
+    (device.folder / "config.json").write_text(json.dumps({**config, "network": None}))
+    refused = device.json("packages", "apply", "http://127.0.0.1:1/t.ubk")
+    assert (refused["outcome"], refused["reason"]) == ("failed", "E439 network-not-built")
+
+
+@pytest.mark.requirement("M20")
+def test_packages_are_not_called_good_while_a_command_works_on_them(device: Command) -> None:
+    opened = device.opened()
+    journal = opened.journal()
+    journal.persist(journal.record.but(state="TRYING", packages_serial=7, packages_digest=b"p" * 32))
+    device.write(opened)
+    phase = device.folder / "root" / PHASE
+    phase.parent.mkdir(parents=True)
+    phase.write_bytes(encode_phase("trying", bytes(32)))
+    lock = device.folder / "run" / "update.lock"
+    lock.parent.mkdir()
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        busy = device.run("mark-good")
+        assert (busy.returncode, "E121 update-busy" in busy.stderr) == (1, True)
+        assert device.json("status")["state"] == "TRYING"
+    assert device.run("mark-good").returncode == 0
+    status = device.json("status")
+    assert (status["state"], status["packages-good"]) == ("CONFIRMED", 7)
 
 
 def test_the_unit_that_resumes_looks_for_what_an_installation_leaves() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from packagemanager import places
 from packagemanager.phases import PHASES
 from packagemanager.plan_file import encode_phase
+from packagemanager.root import Root
 from recovery import update
 from recovery.package_ledger import PackageLedger
 from recovery.package_phase import PHASE, UNREADABLE, packages_phase
@@ -121,3 +123,27 @@ def test_the_phase_in_a_root(tmp_path: Path) -> None:
     place.unlink()
     place.symlink_to("elsewhere")
     assert packages_phase(root) == UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [("var", "/usr/state"), ("var", "usr/state"), ("var/lib", "../../../usr/state/lib"), ("var/lib", "/./one")],
+)
+def test_a_phase_behind_a_link_is_the_one_that_the_os_would_see(tmp_path: Path, link: str, target: str) -> None:
+    root = tmp_path / "root"
+    (root / "usr/state/lib").mkdir(parents=True)
+    (root / "one").symlink_to("/usr//state/lib")
+    (root / link).parent.mkdir(exist_ok=True)
+    (root / link).symlink_to(target)
+    tree = Root(str(root))
+    assert packages_phase(str(root)) == b""
+    places.make_folders(tree, places.TRANSACTION)
+    assert packages_phase(str(root)) == b""
+    tree.write(places.PHASE, [encode_phase("forward", bytes(32))])
+    tree.close()
+    assert packages_phase(str(root)) == b"forward"
+
+
+def test_a_link_that_leads_round_does_not_read(tmp_path: Path) -> None:
+    (tmp_path / "var").symlink_to("/var")
+    assert packages_phase(str(tmp_path)) == UNREADABLE

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
+from packagemanager import places
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
 from packagemanager.root import Root
 from packagemanager.store import Store
+from packagemanager.wanted import PATH as WANTED
 from payload.errors import PayloadError
 from recovery import packages, update
-from recovery.package_commit import settle
+from recovery.package_commit import commit_confirmed, settle
 from recovery.package_ledger import PackageLedger
 from recovery.package_phase import ON_TRIAL, packages_phase
 from recovery.package_update import NOTHING, RESTART, STAGED, Packages
@@ -142,12 +144,57 @@ def test_an_old_one_is_not_taken_again(world: World) -> None:
 def test_one_that_was_undone_is_not_taken_again(world: World) -> None:
     new = world.transaction(world.package("1.0"), serial=7)
     apply(world, new, live=True)
-    world.packages().manager().undo()
+    world.packages().undo()
     assert (world.record.state, world.record.reason) == ("TRYING", CODES["packages-taken-back"])
     world.mark_good()
     with pytest.raises(TransactionError, match="not newer than 7"):
         apply(world, new, live=True)
     assert world.content() == ""
+
+
+@pytest.mark.requirement("M20")
+def test_what_was_called_good_is_not_undone(world: World) -> None:
+    apply(world, world.transaction(world.package("1.0")), live=True)
+    update.commit(world.device.workshop(), world.device.ledger(), packages_on_trial=True)  # and a cut
+    assert packages_phase(str(world.root)) == ON_TRIAL
+    with pytest.raises(UpdateError) as error:
+        world.packages().undo()
+    assert (error.value.reason, world.content()) == (CODES["packages-absent"], "1.0")
+    assert (world.record.state, world.record.packages_good) == ("CONFIRMED", 7)
+
+
+def test_what_was_called_good_is_settled_before_anything_else(world: World) -> None:
+    apply(world, world.transaction(world.package("1.0")), live=True)
+    commit_confirmed(world.device.ledger(), str(world.root))
+    assert packages_phase(str(world.root)) == ON_TRIAL
+    update.commit(world.device.workshop(), world.device.ledger(), packages_on_trial=True)  # and a cut
+    commit_confirmed(world.device.ledger(), str(world.root))
+    assert (packages_phase(str(world.root)), world.content()) == (b"", "1.0")
+    assert world.packages().manager().resume().now is None, "no script runs again"
+
+
+@pytest.mark.fault("S5")
+def test_a_rename_that_was_lost_is_made_again_before_what_is_kept_goes(world: World) -> None:
+    apply(world, world.transaction(world.package("1.0")), live=True)
+    update.commit(world.device.workshop(), world.device.ledger(), packages_on_trial=True)
+    put = next(one for one in Engine(Root(str(world.root))).operations() if one.path == "etc/sample")
+    (world.root / put.path).rename(world.root / places.new(put.staged))
+    settle(Root(str(world.root)))
+    assert (packages_phase(str(world.root)), world.content()) == (b"", "1.0")
+
+
+def test_where_nothing_is_under_way_nothing_is_undone(world: World) -> None:
+    taken(world, 7)
+    with pytest.raises(RefusedError, match="none is under way"):
+        world.packages().undo()
+    assert (world.record.state, world.content()) == ("CONFIRMED", "7.0")
+
+
+def test_a_wanted_set_that_has_rotted_is_written_again_by_the_next_transaction(world: World) -> None:
+    taken(world, 7)
+    (world.root / WANTED).write_bytes(b"rot")
+    assert apply(world, world.transaction(world.package("8.0"), serial=8, full=True), live=True) == "on-trial"
+    assert world.content() == "8.0"
 
 
 def test_a_downgrade_is_a_transaction_like_any_other(world: World) -> None:
@@ -247,6 +294,21 @@ def test_a_command_that_was_killed_is_gone_on_with_by_the_next_one(
     assert (world.record.state, world.content()) == ("TRYING", "1.0")
     world.mark_good()
     assert (world.record.state, world.record.packages_good) == ("CONFIRMED", 7)
+
+
+@pytest.mark.requirement("M20")
+def test_what_the_journal_was_not_told_of_can_be_undone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_arguments: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PackageLedger, "staged", killed)
+        patched.setattr(Engine, "back", killed)
+        with pytest.raises(KilledError):
+            apply(world, world.transaction(world.package("1.0")), live=True)
+    world.packages().undo()
+    assert (packages_phase(str(world.root)), world.content()) == (b"", "")
+    assert (world.record.state, world.record.reason) == ("TRYING", CODES["packages-taken-back"])
 
 
 @pytest.mark.requirement("D8")
