@@ -112,12 +112,13 @@ def test_words_it_does_not_understand_are_named_and_ignored(play: Play) -> None:
 
 
 def test_a_module_that_cannot_be_loaded_is_named(play: Play) -> None:
+    # The kernel may speak in the middle of a line; recovery starts again, and says it again.
     guest = play("exits", listed="/no/such.ko\n/tiny-init parameter=1\n")
     expect_all(
         guest,
         "E906 module-not-loaded /no/such.ko: No such file or directory",
         "E906 module-not-loaded /tiny-init: Exec format error",
-        "start 0 modules b'0'",
+        re.compile(r"start \d modules b'0'"),
     )
 
 
