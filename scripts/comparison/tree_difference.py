@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
-# What the names of one inode have in common, whatever its number.
 PYC_HEADER_BYTES = 16
+# "names" are those of one inode, whatever its number; "attributes" the extended ones.
 ASPECTS = ("kind", "mode", "owner", "content", "names", "attributes", "time")
 
 
