@@ -106,7 +106,7 @@ def prepared(tree: Tree, engine: Engine, old: Files = OLD, new: Files = NEW) -> 
     engine.prepare(plan(old, new, staging), FACTS)
 
 
-def apply(tree: FileSystem) -> None:
+def apply(tree: Tree) -> None:
     engine = Engine(tree)
     with closing(engine.lock()):
         engine.resume()
@@ -116,7 +116,7 @@ def apply(tree: FileSystem) -> None:
         engine.done()
 
 
-def apply_and_undo(tree: FileSystem) -> None:
+def apply_and_undo(tree: Tree) -> None:
     engine = Engine(tree)
     with closing(engine.lock()):
         prepared(tree, engine)

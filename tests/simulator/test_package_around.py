@@ -234,22 +234,15 @@ def test_a_disk_that_refuses_leaves_a_whole_set() -> None:
     probe = start.restarted()
     apply(probe, order)
     new = snapshot(probe)
-    refused = 0
-    for number in range(0, probe.operations, 3):
-        tree = start.restarted()
-        tree.errors[number] = errno.EIO
-        refused += goes_on(tree, order)
-        assert snapshot(tree) in (old, new), number
-        assert is_clean(tree)
-    assert refused > 20
-    refused = 0
-    for number in range(1, probe.looks, 7):
-        tree = start.restarted()
-        tree.read_errors[number] = errno.EIO
-        refused += goes_on(tree, order)
-        assert snapshot(tree) in (old, new), number
-        assert is_clean(tree)
-    assert refused > 20
+    for errors, numbers in (("errors", range(0, probe.operations, 3)), ("read_errors", range(1, probe.looks, 7))):
+        refused = 0
+        for number in numbers:
+            tree = start.restarted()
+            getattr(tree, errors)[number] = errno.EIO
+            refused += goes_on(tree, order)
+            assert snapshot(tree) in (old, new), (errors, number)
+            assert is_clean(tree)
+        assert refused > 20
 
 
 def goes_on(tree: FileSystem, order: Order) -> bool:
