@@ -13,6 +13,7 @@ from initramfs.errors import BuildError
 from packagemanager import cli
 
 if TYPE_CHECKING:
+    from packagemanager.opened import Opened
     from packagemanager.order import Order
     from packagemanager.scripts import Run
     from packagemanager.transact import Report
@@ -31,7 +32,7 @@ class Host:
 
         self._progress = Progress()
 
-    def order(self, chosen: Namespace, tree: Tree, last_serial: int, opened: cli.Opened) -> Order:
+    def order(self, chosen: Namespace, tree: Tree, last_serial: int, opened: Opened) -> Order:
         from initramfs import bundle_file, config
         from packagemanager.order import order_of
         from packagemanager.transaction import Transaction, believe

@@ -65,6 +65,7 @@ The flow, and what stands beside it
     verify              whether everything is as it was put
     rebuild             what a system cannot be read without
     repair_plan, repair bringing back what is damaged
+    opened              what a command reads from
     cli                 the verbs of `unbrick packages`
 
 `master/` is the other side, on the build host.

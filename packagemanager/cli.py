@@ -15,6 +15,7 @@ from packagemanager.changes import needs_restart
 from packagemanager.database import Database
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.errors import PackageError, RefusedError, TransactionError
+from packagemanager.opened import Opened
 from packagemanager.phases import BACK, FORWARD, TRYING
 from packagemanager.root import Root
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
@@ -59,25 +60,6 @@ _OUTCOMES = {
 }
 UNDONE = "undone"
 _OF_A_DISK = "`unbrick packages apply` finishes or undoes what was begun; then look after the disk."
-
-
-class Opened:
-    """What a verb reads from; it is closed when its `with` ends, the last first."""
-
-    __slots__ = ("_closes",)
-
-    def __init__(self) -> None:
-        self._closes: list[Callable[[], object]] = []
-
-    def __enter__(self) -> Opened:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        while self._closes:
-            self._closes.pop()()
-
-    def add(self, close: Callable[[], object]) -> None:
-        self._closes.append(close)
 
 
 class Option:

@@ -263,7 +263,8 @@ class Engine:
 
     def _enter(self, phase: str, plan: Plan | None) -> None:
         raw = plan_file.encode_phase(phase, plan.digest if plan is not None else NO_DIGEST)
-        self._with_room(self._tree.replace, places.PHASE, raw)
+        # What scripts did is nobody's operation: it is durable before the transaction may be called over.
+        self._with_room(self._tree.replace, places.PHASE, raw, after_all=phase == DONE)
 
     def _situation(self) -> tuple[str | None, Plan | None]:
         """The phase, and the plan if one reads. "trying" without a plan cannot be undone: it is damaged."""

@@ -193,10 +193,12 @@ class Root:
         os.rmdir(name, dir_fd=folder)
         self._forget()
 
-    def replace(self, path: str, content: bytes) -> None:
+    def replace(self, path: str, content: bytes, *, after_all: bool = False) -> None:
         parent, name = _split(path)
         # Walked, not resolved: a link that leads nowhere inside of the root must not be followed out of it.
-        atomic_replace(os.path.join(self.folder, self._walk(parent, LINKS_MAX)[1], name), content)
+        place = os.path.join(self.folder, self._walk(parent, LINKS_MAX)[1], name)
+        flush = (lambda _new: flush_file_system(self._root)) if after_all else os.fsync
+        atomic_replace(place, content, flush=flush)
         self._forget()
 
     def sync(self) -> None:

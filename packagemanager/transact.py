@@ -131,7 +131,7 @@ class Manager:
             if live is False or (live is None and needs_restart(changes)):
                 return WAITS_FOR_RESTART
             self._go_forward()
-            self._configure(self._take_back)
+            self._configure(self._take_back, settle)
             return self._settle() if settle else ON_TRIAL
 
     def resume(self, *, settle: bool = False) -> Resumed:
@@ -139,7 +139,7 @@ class Manager:
         with DpkgLock(self.tree, self.engine.lock()):
             resumed = self._resume()
             if resumed.now == TRYING:
-                self._configure(self._leave_to_recovery)
+                self._configure(self._leave_to_recovery, settle)
                 if settle:
                     resumed.now = self._settle()
             return resumed
@@ -348,8 +348,9 @@ class Manager:
         if self.ledger is not None:
             self.ledger.applied()
 
-    def _configure(self, give_up: Callable[[], object]) -> None:
-        """postrm, postinst and triggers."""
+    def _configure(self, give_up: Callable[[], object], settle: bool) -> None:
+        """postrm, postinst and triggers. What they did is durable before anybody may call it good; ``settle`` sees to
+        that itself."""
         if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None:
             return
         scripts = Scripts(self.tree, self._run)
@@ -361,6 +362,8 @@ class Manager:
         except PackageError:
             give_up()
             raise
+        if not settle:
+            self.tree.sync()
         scripts.mark(FINISHED)
         self._report("scripts after", 1, 1)
 

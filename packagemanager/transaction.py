@@ -67,7 +67,7 @@ def believe(
         )
     if manifest.version <= last_serial:
         raise TransactionError(
-            f"transaction {manifest.version} is not newer than {last_serial}, the last one that was taken",
+            f"transaction {manifest.version} is not newer than {last_serial}, as all are that this device takes",
             "To go back to older packages, ask the master for a new transaction that wants them.",
         )
     return manifest, trusted

@@ -71,8 +71,11 @@ if TYPE_CHECKING:
 
         def remove_directory(self, path: str) -> None: ...
 
-        def replace(self, path: str, content: bytes) -> None:
-            """The content of a small file, replaced and durable when this returns (`payload.durable`)."""
+        def replace(self, path: str, content: bytes, *, after_all: bool = False) -> None:
+            """The content of a small file, replaced and durable when this returns (`payload.durable`).
+
+            ``after_all``: not before everything else that was done is durable, at the same price.
+            """
 
         def sync(self) -> None:
             """Everything that was done is durable when this returns (syncfs)."""

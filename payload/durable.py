@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 LOCK_ROUNDS_MAX = 1000
 
 
-def atomic_replace(path: Path, content: Content, mode: int = 0o644) -> None:
+def atomic_replace(path: Path, content: Content, mode: int = 0o644, flush: Callable[[int], None] = os.fsync) -> None:
     """Give ``path`` the content ``content``, durable when this returns.
 
     ``content`` is the bytes, or a function that writes them into the (seekable, empty) binary file it
     gets. ``mode`` holds whatever the umask says. A symbolic link at ``path`` is replaced, not followed.
+    ``flush`` gets the descriptor of the new content and makes it durable, perhaps more with it.
 
     The temporary file has one fixed name beside ``path``: what a cut left behind is used again, so
     nothing piles up and nobody has to delete anything. Writers of the same path take turns by a
@@ -40,6 +41,7 @@ def atomic_replace(path: Path, content: Content, mode: int = 0o644) -> None:
     with os.fdopen(_open_locked(temporary), "r+b") as file:
         try:
             _fill(file, content, mode)
+            flush(file.fileno())
             os.rename(temporary, target)
         except BaseException:
             os.unlink(temporary)
@@ -85,7 +87,6 @@ def _fill(file: BinaryIO, content: Content, mode: int) -> None:
     else:
         content(file)
     file.flush()
-    os.fsync(file.fileno())
 
 
 def _open_locked(temporary: str) -> int:

@@ -20,6 +20,7 @@ from recovery.package_commit import commit_confirmed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packagemanager.ledger import Ledger
+    from packagemanager.opened import Opened
     from packagemanager.order import Order
     from packagemanager.scripts import Run
     from packagemanager.transact import Report
@@ -84,7 +85,7 @@ def _run(verb: cli.Verb, chosen: argparse.Namespace) -> int:
 class Device:
     """The device as `packagemanager.cli` wants it: whom to believe, the journal, what runs scripts."""
 
-    def order(self, chosen: argparse.Namespace, tree: Tree, last_serial: int, opened: cli.Opened) -> Order:
+    def order(self, chosen: argparse.Namespace, tree: Tree, last_serial: int, opened: Opened) -> Order:
         from recovery.package_source import open_transaction
 
         if is_url(chosen.transaction):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from initramfs.errors import BuildError
+from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.installers import NAMES as INSTALLERS
 from scripts.benchmarks.package_contenders import NAMES as PACKAGE_INSTALLERS
 from scripts.benchmarks.registry import BENCHMARKS
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = Workplace(who=given.who, runs=given.runs)
     try:
         rows = [row for name in given.names for row in measure(name, place, as_text=not given.json)]
-    except (SetupError, BuildError) as error:
+    except (SetupError, BuildError, BenchmarkError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     if given.json:

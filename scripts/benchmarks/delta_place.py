@@ -12,23 +12,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from initramfs import debian
 from initramfs.freeze import closure, freeze
 from initramfs.frozen_init import NATIVE_SOURCES
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.measure import Cost, measuring_program, run_and_report
 from scripts.benchmarks.private_root import private_debian
 from scripts.virtual.commands import SetupError, run
+from scripts.virtual.frozen import sysroot
+from scripts.virtual.web_server import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 ENTER = Path(__file__).with_name("peers") / "enter-delta.sh"
 CLIENT = Path(__file__).with_name("delta_client")
 PACKAGES = ("usr-is-merged", "casync", "zchunk", "zsync", "xdelta3", "zstd", "nginx-light", "curl", "gzip")
-# What /init is linked from; the same list as the virtual device's.
-SYSROOT_PACKAGES = (
-    "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "liblzma-dev", "libsodium-dev",
-    "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev",
-)  # fmt: skip
 SECONDS_MAX = 1200
 SERVER_SECONDS_MAX = 10
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/measured"}
@@ -80,7 +76,7 @@ class DeltaPlace:
     @contextmanager
     def web_server(self) -> Iterator[int]:
         """nginx with ``work/server``; its port. Its log begins anew. Raises: SetupError."""
-        port = _free_port()
+        port = free_port()
         (self.work / "access.log").unlink(missing_ok=True)
         (self.work / "nginx.conf").write_text(NGINX.format(port=port))
         command = [str(word) for word in (*self._around(), "nginx", "-c", "/measured/nginx.conf")]
@@ -108,15 +104,8 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-def _free_port() -> int:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port: int = place.getsockname()[1]
-        return port
-
-
 def _freeze_client(cache: Path, program: Path) -> None:
     """The device's modules and its C module around one installation."""
-    sysroot = debian.unpack(debian.fetch(SYSROOT_PACKAGES, "amd64", cache), cache)
-    modules = closure(("recovery.main", "recovery.cli"), sysroot, (CLIENT, CHECKOUT), cache_dir=cache)
-    freeze(modules, sysroot, NATIVE_SOURCES, program, cache / "frozen")
+    root = sysroot(cache)
+    modules = closure(("recovery.main", "recovery.cli"), root, (CLIENT, CHECKOUT), cache_dir=cache)
+    freeze(modules, root, NATIVE_SOURCES, program, cache / "frozen")

@@ -11,13 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from scripts.benchmarks import table
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.installers import BASELINE, Installer, InstallImage, installers
 from scripts.benchmarks.loop_device import LoopDevice, loop_device
-from scripts.benchmarks.measure import Cost
+from scripts.benchmarks.measure import Cost, cost_rows
 from scripts.benchmarks.rows import OURS, Results, Row, Target, host_rows, target_rows
 from scripts.benchmarks.workplace import Workplace
 from scripts.virtual import debian_root
@@ -109,17 +108,8 @@ def measure(
         times = (f"{name} {done[-1].wall_seconds:.2f}" for name, done in costs.items() if name not in place.failures)
         place.say(f"{case.name}: turn {turn + 1} of {place.runs}, seconds: {', '.join(times)}")
     size = [Row(name, f"{case.name}_bytes", image.size, "B") for name in costs]
-    return [*size, *(row for name in costs if name not in place.failures for row in rows_of(case, name, costs[name]))]
-
-
-def rows_of(case: Case, name: str, costs: Sequence[Cost]) -> list[Row]:
-    """Medians of times, the fastest, and the peak of the largest process."""
-    return [
-        Row(name, f"{case.name}_seconds", median(cost.wall_seconds for cost in costs), "s"),
-        Row(name, f"{case.name}_seconds_min", min(cost.wall_seconds for cost in costs), "s"),
-        Row(name, f"{case.name}_processor_seconds", median(cost.processor_seconds for cost in costs), "s"),
-        Row(name, f"{case.name}_resident_bytes", max(cost.resident_bytes for cost in costs), "B"),
-    ]
+    done = [name for name in costs if name not in place.failures]
+    return [*size, *(row for name in done for row in cost_rows(case.name, name, costs[name]))]
 
 
 def columns(case: Case) -> list[tuple[str, str]]:

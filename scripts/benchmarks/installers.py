@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from initramfs import debian
-from initramfs.freeze import closure, freeze
-from initramfs.frozen_init import NATIVE_SOURCES
 from payload.create import ZSTD_LEVEL, BundleInput, ImageInput, create
 from payload.signing_key import generate_key, load_signing_key
 from scripts.benchmarks.measure import Cost, measuring_program, run_and_report
@@ -19,6 +16,7 @@ from scripts.benchmarks.private_root import ENVIRONMENT, private_debian
 from scripts.benchmarks.rows import OURS
 from scripts.virtual.cache import file_digest
 from scripts.virtual.commands import SetupError
+from scripts.virtual.frozen import freeze_program
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("install_program.py")
@@ -28,10 +26,6 @@ BASELINE = "zstd-dd"
 PACKAGES = (
     "usr-is-merged", "cpio", "dbus-daemon", "libglib2.0-bin", "mount", "openssl", "rauc", "squashfs-tools",
     "swupdate", "zstd",
-)  # fmt: skip
-SYSROOT_PACKAGES = (
-    "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "liblzma-dev", "libsodium-dev",
-    "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev",
 )  # fmt: skip
 # A bundle made by other sources than these is made again.
 FORMAT = tuple(CHECKOUT / "payload" / name for name in ("bundle.py", "create.py", "manifest.py", "trust.py"))
@@ -168,10 +162,7 @@ class Ours:
 
     def pack(self, image: InstallImage) -> None:
         OurBundle(image).pack()
-        sysroot = debian.unpack(debian.fetch(SYSROOT_PACKAGES, "amd64", self.cache), self.cache)
-        extra = {"recovery.cli": PROGRAM.read_text()}
-        modules = closure(("recovery.cli",), sysroot, (CHECKOUT,), extra=extra, cache_dir=self.cache / "imports")
-        freeze(modules, sysroot, NATIVE_SOURCES, self._program(image), self.cache / "frozen")
+        freeze_program(PROGRAM, CHECKOUT, self.cache, self._program(image))
 
     def install(self, image: InstallImage, device: Path) -> Cost:
         bundle = OurBundle(image)

@@ -1,4 +1,4 @@
-"""What running a program costs: wall clock, processor and peak memory, by :file:`measure.c`."""
+"""What running a program costs: wall clock, processor and peak memory, by :file:`measure.c`; and that as rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from scripts.benchmarks.errors import BenchmarkError
+from scripts.benchmarks.rows import Row
 from scripts.virtual.cache import cached, file_digest
 from scripts.virtual.commands import run
 
@@ -40,6 +42,16 @@ def parse_cost(text: str) -> Cost:
     """The report of ``measure``, without its last word."""
     wall, user, system, resident_kib, _status = text.split()
     return Cost(float(wall), float(user) + float(system), int(resident_kib) * 1024)
+
+
+def cost_rows(case: str, who: str, costs: Sequence[Cost]) -> list[Row]:
+    """Medians of times, the fastest, and the peak of the largest process."""
+    return [
+        Row(who, f"{case}_seconds", median(cost.wall_seconds for cost in costs), "s"),
+        Row(who, f"{case}_seconds_min", min(cost.wall_seconds for cost in costs), "s"),
+        Row(who, f"{case}_processor_seconds", median(cost.processor_seconds for cost in costs), "s"),
+        Row(who, f"{case}_resident_bytes", max(cost.resident_bytes for cost in costs), "B"),
+    ]
 
 
 def run_and_report(

@@ -5,8 +5,6 @@ dpkg is the root's own, called for all packages at once; the configuration of th
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +14,11 @@ from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.measure import Cost, run_and_report
 from scripts.benchmarks.package_place import PackagePlace
 from scripts.benchmarks.rows import OURS
-from scripts.comparison import frozen
-from scripts.comparison.cases import PROGRAM
-from scripts.comparison.sides import DPKG, ENTER, ENVIRONMENT
+from scripts.comparison import cases, sides
+from scripts.comparison.database_difference import paragraphs
+from scripts.comparison.sides import DPKG, ENVIRONMENT
 from scripts.virtual.commands import run
 
-CHECKOUT = Path(__file__).parents[2]
 SAFE, UNSAFE = "dpkg-safe", "dpkg-unsafe"
 OURS_ON_HOST = f"{OURS}-host"
 NAMES = (OURS, OURS_ON_HOST, SAFE, UNSAFE)
@@ -76,7 +73,7 @@ class Ours:
     name: str = OURS
 
     def prepare(self, place: PackagePlace) -> None:
-        frozen.program(self.cache, self.program)
+        cases.freeze(self.cache, self.program)
 
     def command(self, place: PackagePlace, root: Path) -> list[str | Path]:
         return [self.program, root, place.packages]
@@ -92,8 +89,7 @@ class OursOnHost:
         """It takes the packages as they are."""
 
     def command(self, place: PackagePlace, root: Path) -> list[str | Path]:
-        environment = ["env", f"PYTHONPATH={CHECKOUT}", "PYTHONDONTWRITEBYTECODE=1"]
-        return [*environment, sys.executable, "-P", PROGRAM, root, place.packages]
+        return cases.on_host(root, place.packages)
 
 
 def contenders(cache: Path, folder: Path) -> list[PackageInstaller]:
@@ -151,17 +147,13 @@ def counted(lines: Sequence[str]) -> Counted:
 
 
 def around(root: Path, place: PackagePlace) -> list[str | Path]:
-    return ["unshare", "--mount", "--propagation", "private", ENTER, root, place.packages]
+    return sides.around(root, place.packages)
 
 
 def installed(root: Path) -> dict[str, str]:
     """By package the version that the root's dpkg knows of as installed. Raises: BenchmarkError."""
-    text = (root / "var/lib/dpkg/status").read_text()
-    found = {}
-    for paragraph in text.split("\n\n"):
-        fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", paragraph, re.MULTILINE))
-        if fields and fields["Status"] == "install ok installed":
-            found[fields["Package"]] = fields["Version"]
+    status = paragraphs((root / "var/lib/dpkg/status").read_text())
+    found = {name: fields["Version"] for name, fields in status.items() if fields["Status"] == "install ok installed"}
     if not found:
         raise BenchmarkError("the root has no package that is installed")
     return found

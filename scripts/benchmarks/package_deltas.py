@@ -6,8 +6,6 @@ deltas alone, without control files, entries, digests or signatures, which ours 
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +21,8 @@ from scripts.benchmarks import table
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.rows import OURS, Results, Row, Target, host_rows, target_rows
 from scripts.benchmarks.workplace import Workplace
+from scripts.virtual import commands
+from scripts.virtual.commands import SetupError
 
 NAMES = (
     "libc6", "openssl", "libssl3", "systemd", "libsystemd0", "python3.11-minimal", "libpython3.11-minimal",
@@ -31,11 +31,12 @@ NAMES = (
 PACKAGES = "the packages"
 TARGETS = (Target("update_bytes", 0.25, PACKAGES),)
 SECONDS_MAX = 120
-PEERS: dict[str, tuple[str, Callable[[Path, Path, Path], list[str]]]] = {
-    "zstd --patch-from": ("zstd", lambda old, new, out: [
-        "zstd", "-q", "-f", "--ultra", "-22", "--long=27", f"--patch-from={old}", str(new), "-o", str(out)]),
-    "xdelta3": ("xdelta3", lambda old, new, out: [
-        "xdelta3", "-9", "-S", "lzma", "-e", "-f", "-s", str(old), str(new), str(out)]),
+HINT = "apt-get install zstd xdelta3"
+Command = Callable[[Path, Path, Path], list[str | Path]]  # of the old file, the new one and the delta
+PEERS: dict[str, Command] = {
+    "zstd --patch-from": lambda old, new, out: [
+        "zstd", "-q", "-f", "--ultra", "-22", "--long=27", f"--patch-from={old}", new, "-o", out],
+    "xdelta3": lambda old, new, out: ["xdelta3", "-9", "-S", "lzma", "-e", "-f", "-s", old, new, out],
 }  # fmt: skip
 
 
@@ -56,10 +57,13 @@ def run(place: Workplace) -> Results:
     with tempfile.TemporaryDirectory() as folder:
         place.say("ours: a signed transaction")
         rows += ours(update, Path(folder))
-        for name, (program, command) in PEERS.items():
-            if shutil.which(program):
-                place.say(f"{name}: file by file")
-                rows.append(Row(name, "update_bytes", by_file(update, Path(folder), command), "B"))
+
+        def peer(name: str) -> None:
+            place.say(f"{name}: file by file")
+            rows.append(Row(name, "update_bytes", by_file(update, Path(folder), PEERS[name]), "B"))
+
+        for name in PEERS:
+            place.attempt(name, peer)
     return Results([*rows, *target_rows(Results(rows), TARGETS)])
 
 
@@ -78,28 +82,29 @@ def ours(update: list[tuple[Package, Package]], folder: Path) -> list[Row]:
     ]
 
 
-def by_file(
-    update: list[tuple[Package, Package]], folder: Path, command: Callable[[Path, Path, Path], list[str]]
-) -> int:
-    """Bytes of the deltas of all files that changed, each against the file of the same path, or nothing."""
+def by_file(update: list[tuple[Package, Package]], folder: Path, command: Command) -> int:
+    """Bytes of the deltas of all files that changed, each against the file of the same path, or nothing.
+
+    Raises: BenchmarkError: the program is not there, or fails.
+    """
     total = 0
     for new, old in update:
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            total += sum(_delta_bytes(new, old, Path(work), command))
+            try:
+                total += sum(_delta_bytes(new, old, Path(work), command))
+            except SetupError as error:
+                raise BenchmarkError(str(error)) from error
     return total
 
 
-def _delta_bytes(
-    new: Package, old: Package, work: Path, command: Callable[[Path, Path, Path], list[str]]
-) -> Iterator[int]:
+def _delta_bytes(new: Package, old: Package, work: Path, command: Command) -> Iterator[int]:
     after, before = _unpacked(new, work / "new"), _unpacked(old, work / "old")
     for path, entry in after.files.items():
         if path in before.files and before.files[path].digest == entry.digest:
             continue
         (work / "a").write_bytes(before.read(path, 0, before.files[path].size) if path in before.files else b"")
         (work / "b").write_bytes(after.read(path, 0, entry.size))
-        asked = command(work / "a", work / "b", work / "out")
-        subprocess.run(asked, check=True, capture_output=True, timeout=SECONDS_MAX)
+        commands.run(command(work / "a", work / "b", work / "out"), hint=HINT, seconds_max=SECONDS_MAX)
         yield (work / "out").stat().st_size
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from initramfs.errors import BuildError
 from scripts.comparison.cases import CASES, Compared, Workshop
 from scripts.virtual.commands import SetupError
 
@@ -26,7 +27,7 @@ def main(names: Sequence[str]) -> int:
     workshop = Workshop(CHECKOUT / "build" / "comparison", CHECKOUT / "build" / "cache")
     try:
         results = [CASES[name](workshop) for name in names or CASES]
-    except SetupError as error:
+    except (SetupError, BuildError) as error:
         print(f"comparison: {error}", file=sys.stderr)
         return 1
     for one in results:

@@ -1,4 +1,5 @@
-"""What is compared: an update, the way back, and a meta-package in the place of another, each done by both sides."""
+"""What is compared, each done by both sides: an update, the way back, a meta-package in the place of another, and the
+package manager that replaces itself."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from pathlib import Path
 
 from packagemanager.database import Database
 from packagemanager.root import Root
-from scripts.comparison import database_difference, explained, meta_package, sides, tree_difference
+from scripts.comparison import database_difference, explained, meta_package, own_package, sides, tree_difference
 from scripts.comparison.real_root import RealRoot, real_root
 from scripts.comparison.tree_difference import Difference
+from scripts.virtual.frozen import freeze_program
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("apply_folder.py")
@@ -82,8 +84,18 @@ class Workshop:
 
 def ours(root: Path, packages: Path, removed: Sequence[str] = ()) -> str:
     """This package manager on ``root``. Raises: SetupError."""
+    return sides.inside(root, packages, on_host(root, packages, removed))
+
+
+def on_host(root: Path, packages: Path, removed: Sequence[str] = ()) -> list[str | Path]:
+    """The command that runs this package manager by this machine's Python."""
     environment = ["env", f"PYTHONPATH={CHECKOUT}", "PYTHONDONTWRITEBYTECODE=1"]
-    return sides.inside(root, packages, [*environment, sys.executable, "-P", PROGRAM, root, packages, *removed])
+    return [*environment, sys.executable, "-P", PROGRAM, root, packages, *removed]
+
+
+def freeze(cache: Path, output: Path) -> None:
+    """The device's executable that does the same. Raises: BuildError."""
+    freeze_program(PROGRAM, CHECKOUT, cache, output)
 
 
 def update(workshop: Workshop) -> Compared:
@@ -108,11 +120,13 @@ def replace_meta_package(workshop: Workshop) -> Compared:
 
 
 def replace_itself(workshop: Workshop) -> Compared:
-    """Ours is the installed program, run inside of the root that it is replaced in; dpkg becomes a newer one, too."""
-    from scripts.comparison import frozen, own_package
+    """Ours is the installed program, run inside of the root that it is replaced in; dpkg becomes a newer one, too.
 
+    Raises: SetupError, BuildError.
+    """
     copies = workshop.fresh("itself")
-    program = frozen.program(workshop.cache, workshop.folder / "apply")
+    program = workshop.folder / "apply"
+    freeze(workshop.cache, program)
     first, second = own_package.build(workshop.folder / "own", program)
     copies.apply(first)
     copies.before = dict(tree_difference.entries(copies.ours))

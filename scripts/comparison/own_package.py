@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from scripts.virtual import apt
 from scripts.virtual.commands import run
 
 INSTALLED = "usr/lib/unbrick/apply"
@@ -42,7 +43,7 @@ def build(folder: Path, program: Path) -> tuple[Path, Path]:
 
 def _newer_dpkg(folder: Path, packages: Path) -> None:
     """The same dpkg with a higher version and another copyright."""
-    run(["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "dpkg"], hint=HINT, folder=folder)
+    apt.download(folder, ["dpkg"])
     (package,) = folder.glob("dpkg_*.deb")
     run(["dpkg-deb", "--raw-extract", package, folder / "dpkg"], hint=HINT)
     control = folder / "dpkg" / "DEBIAN" / "control"

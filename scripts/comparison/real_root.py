@@ -26,7 +26,7 @@ PACKAGES = (
 PREFERENCES = "etc/apt/preferences.d/before"
 # They are asked for by name; a longer command line would not be taken.
 NAMES_AT_ONCE = 500
-HINT = "see that apt-get download works here, then try again"
+HINT = "see that apt and dpkg work here, then try again"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,10 @@ def lowest(versions: Iterable[str]) -> str:
 
 
 def _older(version: str, than: str) -> bool:
-    said = run(["sh", "-c", 'dpkg --compare-versions "$1" lt "$2" && echo yes; true', "sh", version, than], hint=HINT)
+    said = run(
+        ["sh", "-c", 'dpkg --compare-versions "$1" lt "$2" && echo yes; true', "sh", version, than],
+        hint=HINT,
+    )
     return bool(said)
 
 
@@ -102,8 +105,10 @@ def _make(folder: Path, pins: dict[str, str]) -> None:
     ]
     bootstrap(folder / "root.tar", PACKAGES, options)
     changed = _changed((folder / "installed").read_text())
-    _download(folder / "old", [f"{name}={old}" for name, old, _ in changed])
-    _download(folder / "new", [f"{name}={new}" for name, _, new in changed])
+    for name in ("old", "new"):
+        (folder / name).mkdir()
+    apt.download(folder / "old", [f"{name}={old}" for name, old, _ in changed])
+    apt.download(folder / "new", [f"{name}={new}" for name, _, new in changed])
 
 
 def _changed(installed: str) -> list[tuple[str, str, str]]:
@@ -116,8 +121,3 @@ def _changed(installed: str) -> list[tuple[str, str, str]]:
         if candidate != version:
             found.append((name, version, candidate))
     return found
-
-
-def _download(folder: Path, wanted: Sequence[str]) -> None:
-    folder.mkdir()
-    run(["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *wanted], hint=HINT, folder=folder)

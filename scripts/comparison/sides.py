@@ -33,13 +33,14 @@ def copy_root(archive: Path, folder: Path) -> Path:
 
 
 def inside(root: Path, packages: Path, command: Sequence[str | Path]) -> str:
-    """Run a command that works on ``root``, in which proc, dev and the folder ``packages`` are mounted.
-
-    Returns: what it said. Raises: SetupError.
-    """
-    around: list[str | Path] = ["unshare", "--mount", "--propagation", "private", ENTER, root, packages]
-    said = run([*around, *command], hint=HINT, environment=ENVIRONMENT, seconds_max=SECONDS_MAX)
+    """Run a command that works on ``root``. Returns: what it said. Raises: SetupError."""
+    said = run([*around(root, packages), *command], hint=HINT, environment=ENVIRONMENT, seconds_max=SECONDS_MAX)
     return said.decode(errors="replace")
+
+
+def around(root: Path, packages: Path) -> list[str | Path]:
+    """The words in front of a command for which proc, dev and the folder ``packages`` are mounted in ``root``."""
+    return ["unshare", "--mount", "--propagation", "private", ENTER, root, packages]
 
 
 def dpkg(root: Path, packages: Path, *words: str) -> str:

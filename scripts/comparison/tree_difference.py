@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
-# What the names of one inode have in common, whatever its number.
 PYC_HEADER_BYTES = 16
+# "names" are those of one inode, whatever its number; "attributes" the extended ones.
 ASPECTS = ("kind", "mode", "owner", "content", "names", "attributes", "time")
 
 
@@ -72,7 +73,13 @@ def _facts(path: Path, status: os.stat_result) -> dict[str, str]:
 
 
 def _attribute_names(path: Path) -> list[str]:
-    return sorted(os.listxattr(path, follow_symlinks=False))
+    """None where the file system knows no attributes, as a squashfs that has none."""
+    try:
+        return sorted(os.listxattr(path, follow_symlinks=False))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return []
 
 
 def _digest(path: Path) -> str:

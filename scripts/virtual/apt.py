@@ -5,10 +5,17 @@ Nothing here names a mirror: where packages come from is the machine's business.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from scripts.virtual.commands import SetupError, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 SUITE = "bookworm"
 HINT = "run: apt-get update"
+DOWNLOAD_HINT = "see that apt-get download works here, then try again"
 # How to reach the mirrors and how strict to be with their dates; everything else is left at its default.
 CARRIED_SETTINGS = ("Acquire::http", "Acquire::https", "Acquire::ftp", "Acquire::Retries", "Acquire::Check")
 
@@ -36,3 +43,9 @@ def settings() -> list[str]:
     lines = run(["apt-config", "dump"], hint=HINT).decode().splitlines()
     carried = [line for line in lines if line.startswith(CARRIED_SETTINGS) and not line.endswith(' "";')]
     return [*carried, 'Dir::Etc::netrcparts "/etc/apt/auth.conf.d/";']
+
+
+def download(folder: Path, packages: Sequence[str]) -> None:
+    """Fetch packages, each ``name`` or ``name=version``, into ``folder``. Raises: SetupError."""
+    words = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root"]
+    run([*words, *packages], hint=DOWNLOAD_HINT, folder=folder)

@@ -32,7 +32,7 @@ def bootstrap(
         *(apt.sources() if sources is None else sources),
     ]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"}
-    run(command, hint="see that apt-get download works here, then try again", environment=environment)
+    run(command, hint=apt.DOWNLOAD_HINT, environment=environment)
 
 
 def without(paths: Sequence[str]) -> list[str]:

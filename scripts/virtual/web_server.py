@@ -83,7 +83,7 @@ class WebServer:
         self.folder = folder
         self.files = folder / "files"
         self.files.mkdir(parents=True, exist_ok=True)
-        self.port = _free_port()
+        self.port = free_port()
         self._root = unpacked(cache)
         self._slow_rate = slow_rate
         self._certificate = certificate
@@ -164,7 +164,8 @@ def unpacked(cache: Path) -> Path:
         raise SetupError(error.message, error.hint) from error
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Of this host's loopback; nobody keeps it until it is used."""
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         port: int = place.getsockname()[1]

@@ -8,17 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from initramfs import archive, debian, image_contents, tree
+from initramfs import archive, image_contents, tree
 from initramfs.freeze import FreezeReport, closure, freeze
 from initramfs.frozen_init import HTTPS_OPTIONS, HTTPS_ROOTS
 from initramfs.module_closure import ModuleSet
+from scripts.virtual import frozen as frozen_program
 
 CHECKOUT = Path(__file__).parents[2]
 CACHE = CHECKOUT / "build" / "cache"
-PACKAGES = (
-    "libpython3.11-dev", "libpython3.11-stdlib", "libpython3.11-minimal", "libzstd-dev", "liblzma-dev", "libsodium-dev",
-    "zlib1g-dev", "libexpat1-dev", "libc6-dev", "linux-libc-dev",
-)  # fmt: skip
 STAND_IN, STAND_IN_HTTPS = Path(__file__).with_name("stand_in"), Path(__file__).with_name("stand_in_https")
 TLS_PACKAGES = ("libssl-dev",)
 COMPILE_SECONDS = 60
@@ -43,14 +40,14 @@ class StandIn:
         return path
 
 
-def sysroot(packages: tuple[str, ...] = PACKAGES) -> Path:
-    """The Debian packages that /init is linked from, unpacked, from the cache if they are there."""
-    return debian.unpack(debian.fetch(packages, "amd64", CACHE), CACHE)
+def sysroot(*more: str) -> Path:
+    """The Debian packages that /init is linked from, and ``more``."""
+    return frozen_program.sysroot(CACHE, (*frozen_program.PACKAGES, *more))
 
 
 def frozen_https(folder: Path) -> StandIn:
     """The production executable with TLS, which runs any Python text: see ``stand_in_https``."""
-    root = sysroot((*PACKAGES, *TLS_PACKAGES))
+    root = sysroot(*TLS_PACKAGES)
     roots = (
         "recovery.main",
         "recovery.cli",

@@ -118,7 +118,7 @@ def test_a_module_that_cannot_be_loaded_is_named(play: Play) -> None:
         guest,
         "E906 module-not-loaded /no/such.ko: No such file or directory",
         "E906 module-not-loaded /tiny-init: Exec format error",
-        "start 0 modules b'0'",
+        re.compile(r"start \d modules b'0'"),
     )
 
 

@@ -18,9 +18,14 @@ from pathlib import Path
 import pytest
 
 from packagemanager.deb import Deb
+from packagemanager.phases import FORWARD
+from packagemanager.plan_file import decode_phase, decode_plan
+from packagemanager.recipe import decode_recipe
+from packagemanager.transaction_index import decode_index
 from tests.fuzz import package_target
 from tests.fuzz.bundle_mutations import mutate_bytes
 from tests.fuzz.parser_targets import BUNDLE_TARGETS, INPUT_BYTES_MAX, TAKEN, TARGETS, signatures_hold
+from tests.fuzz.transaction_target import BASES, CONTENT_BYTES, MADE
 from tests.unit.payload_samples import BytesReader
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +74,23 @@ def test_the_fuzzer_begins_with_bundles_that_are_taken() -> None:
 def test_the_fuzzer_begins_with_packages_that_are_read() -> None:
     assert all(package_target.entries(seed, 300) for seed in TARGETS["tar"].seeds())
     assert all(Deb(BytesReader(seed)).control() for seed in TARGETS["deb"].seeds())
+
+
+def test_the_fuzzer_begins_with_plans_and_transactions_that_are_read() -> None:
+    plan, phase = map(package_target.sealed, TARGETS["plan"].seeds())
+    assert decode_plan(plan).operations and decode_phase(phase)[0] == FORWARD
+    indexes = [decode_index(seed, CONTENT_BYTES) for seed in TARGETS["transaction-index"].seeds()]
+    assert indexes[0].parts
+    recipes = [decode_recipe(seed, BASES, CONTENT_BYTES) for seed in TARGETS["transaction-recipe"].seeds()]
+    assert any(base.frames for recipe in recipes for base in recipe.bases)
+
+
+def test_the_fuzzer_begins_with_a_recipe_that_makes_its_package() -> None:
+    """Else nothing would ever come out of one."""
+    before = MADE["packages"]
+    for seed in TARGETS["transaction-recipe"].seeds():
+        TARGETS["transaction-recipe"].check(seed)
+    assert MADE["packages"] > before
 
 
 @pytest.mark.long

@@ -33,6 +33,7 @@ from tests.unit.payload_samples import BytesReader
 CONTENT_BYTES = 1 << 20
 OLD = b"an old file " * 50
 BASES = 2
+MADE = {"packages": 0}  # how often all files of a fuzzed recipe came out
 
 
 def check_index(data: bytes) -> None:
@@ -74,6 +75,7 @@ def check_recipe(data: bytes) -> None:
         made.changed_file()
         with suppress(TransactionError):
             made.unpack(take)
+            MADE["packages"] += 1
 
 
 def take(entry: Entry, chunks: Iterator[bytes]) -> None:

@@ -101,16 +101,21 @@ def _set_times(tree: Path) -> None:
         os.utime(path, (TIME, TIME), follow_symlinks=False)
 
 
+def empty_database(root: Path) -> None:
+    """A system of dpkg's in which nothing is installed."""
+    for path in ("info", "updates", "triggers"):
+        (root / "var/lib/dpkg" / path).mkdir(parents=True)
+    (root / "var/lib/dpkg/status").touch()
+    (root / "var/lib/dpkg/info/format").write_text("1\n")
+
+
 class Twins:
     """``theirs`` is dpkg's root, ``ours`` ours."""
 
     def __init__(self, folder: Path) -> None:
         self.theirs, self.ours = folder / "dpkg", folder / "unbrick"
         for root in (self.theirs, self.ours):
-            for path in ("info", "updates", "triggers"):
-                (root / "var/lib/dpkg" / path).mkdir(parents=True)
-            (root / "var/lib/dpkg/status").touch()
-            (root / "var/lib/dpkg/info/format").write_text("1\n")
+            empty_database(root)
         self.wanted: dict[str, str] = {}
         self.serial = 0
         self.output = ""

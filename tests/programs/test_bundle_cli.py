@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from initramfs.cli import main
+from tests.programs import desk as any_desk
+from tests.programs.desk import EXAMPLE
 from tests.unit.payload_samples import FRAME
 
-EXAMPLE = Path(__file__).parents[2] / "docs/examples/device.toml"
 KERNEL = "6.1.0"
 ROOTFS = b"hsqs" + random.Random(1).randbytes(700_000)
 MAPS = bytes(1024) + b"\xe2\xe1\xf5\xe0" + bytes(300_000) + b"maps" * 1000 + bytes(500_000)
@@ -20,31 +18,17 @@ MAPS = bytes(1024) + b"\xe2\xe1\xf5\xe0" + bytes(300_000) + b"maps" * 1000 + byt
 pytestmark = pytest.mark.requirement("D6")
 
 
-class Desk:
+class Desk(any_desk.Desk):
     """A folder with device.toml, keys and two images, and the command line."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        self.capsys = capsys
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
+        super().__init__(folder, capsys, monkeypatch)
         (folder / "device.toml").write_text(EXAMPLE.read_text().replace("[kernel]", f'[kernel]\nrelease = "{KERNEL}"'))
         (folder / "rootfs.squashfs").write_bytes(ROOTFS)
         (folder / "maps.erofs").write_bytes(MAPS)
-        self.run("key new root.key")
-
-    def run(self, line: str, code: int = 0) -> tuple[str, str]:
-        self.capsys.readouterr()
-        assert main(line.split()) == code, self.capsys.readouterr()
-        captured = self.capsys.readouterr()
-        return captured.out, captured.err
 
     def create(self, more: str = "--image rootfs.squashfs", code: int = 0, output: str = "os.ubk") -> tuple[str, str]:
         return self.run(f"bundle create --version 2 --kernel-release {KERNEL} --key root.key -o {output} {more}", code)
-
-    def facts(self, line: str, code: int = 0) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads(self.run(f"{line} --json", code)[0])
-        return facts
 
     def damage(self, position: int) -> None:
         content = bytearray((self.folder / "os.ubk").read_bytes())

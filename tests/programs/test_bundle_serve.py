@@ -14,11 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.requirement("D7")
 def _hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.mark.requirement("D7")
 @pytest.mark.parametrize("address", ["127.0.0.1", ""])
 def test_a_bundle_is_served_until_ctrl_c(tmp_path: Path, address: str) -> None:
     (tmp_path / "os.ubk").write_bytes(b"content")

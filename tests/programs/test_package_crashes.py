@@ -119,8 +119,8 @@ class Watched(Root):
         super().remove_directory(path)
         self.step()
 
-    def replace(self, path: str, content: bytes) -> None:
-        super().replace(path, content)
+    def replace(self, path: str, content: bytes, *, after_all: bool = False) -> None:
+        super().replace(path, content, after_all=after_all)
         self.step()
 
     def sync(self) -> None:
@@ -314,15 +314,17 @@ def kills(judge: Judge, base: Path, folder: Path, count: int) -> Counter[str | N
     image = folder / "killed.img"
     chance = random.Random(count)
     phases: Counter[str | None] = Counter()
+    deaths = 0
     operations, seconds = measured(base, folder)
     for number in range(count):
         act = ACTS[number // 2 % 2]
         copy_image(base, image)
         with mounted(image, folder / "root") as point:
             at = chance.randrange(operations) if number % 2 else 1 << 30
-            killed(point, act, at, 0.0 if number % 2 else chance.random() * seconds)
+            deaths += killed(point, act, at, 0.0 if number % 2 else chance.random() * seconds)
             with closing(Root(str(point))) as root:
                 phases[comes_back(judge, root, ENDINGS[number // 4 % 2][0])[0].found] += 1
+    assert deaths >= count // 2, "who is to be killed at an operation comes to it"
     return phases
 
 

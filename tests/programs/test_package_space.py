@@ -13,6 +13,7 @@ import pytest
 from packagemanager.errors import RefusedError
 from packagemanager.root import Root
 from packagemanager.transact import DONE
+from tests.programs.dpkg_twin import empty_database
 from tests.programs.loop_disk import is_possible, mounted_overlay, private_mounts
 from tests.programs.package_constructs import p
 from tests.simulator.package_world import World, apply
@@ -40,18 +41,11 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def lay_down(root: Path) -> None:
-    for name in ("info", "updates", "triggers"):
-        (root / "var/lib/dpkg" / name).mkdir(parents=True)
-    (root / "var/lib/dpkg/status").touch()
-    (root / "var/lib/dpkg/info/format").write_text("1\n")
-
-
 @pytest.mark.fault("S10")
 def test_what_is_replaced_has_to_fit_beside_the_new(folder: Path) -> None:
     world = World()
     lower = folder / "lower"
-    lay_down(lower)
+    empty_database(lower)
     with closing(Root(str(lower))) as root:
         assert apply(root, world.install(p("1", {"/big": bytes(OLD_BYTES), "/small": "s"}))) == DONE
     with tmpfs(folder / "changes", UPPER_MIB) as changes:
@@ -70,7 +64,7 @@ def test_what_is_replaced_has_to_fit_beside_the_new(folder: Path) -> None:
             assert (point / "small").read_text() == "t"
     # On one file system the second name of a file costs nothing.
     with tmpfs(folder / "plain", UPPER_MIB) as plain, closing(Root(str(plain))) as root:
-        lay_down(plain)
+        empty_database(plain)
         first = World()
         assert apply(root, first.install(p("1", {"/big": bytes(3 << 20)}))) == DONE
         assert apply(root, first.install(p("2", {"/big": "little"}))) == DONE

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from packagemanager import files
 from packagemanager.adopt import CHANGED, MISSING, Adoption, adopt
@@ -15,22 +12,8 @@ from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, NO_DIGEST
 from packagemanager.root import Root
 from packagemanager.wanted import PATH, decode
 from payload.digest import digest
-from tests.programs.dpkg_twin import Twins, Workbench, needs_dpkg
+from tests.programs.dpkg_twin import Twins, Workbench
 from tests.programs.package_constructs import merged
-
-pytestmark = pytest.mark.skipif(not needs_dpkg(), reason="needs dpkg and root")
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
-    (tmp_path / "debs").mkdir()
-    return Workbench(tmp_path / "debs")
-
-
-@pytest.fixture
-def twins(tmp_path: Path) -> Twins:
-    """Both were made by dpkg."""
-    return Twins(tmp_path)
 
 
 def take_over(twins: Twins) -> Adoption:

@@ -16,7 +16,7 @@ from packagemanager.engine import Engine
 from packagemanager.errors import RefusedError
 from packagemanager.repair import repair
 from packagemanager.root import Root
-from tests.programs.dpkg_twin import Twins, Workbench, needs_dpkg
+from tests.programs.dpkg_twin import Twins, Workbench
 from tests.programs.package_constructs import CONSTRUCTS
 
 HOLD = """import fcntl, sys
@@ -25,18 +25,6 @@ fcntl.lockf(file, fcntl.LOCK_EX)
 print("held", flush=True)
 sys.stdin.read()
 """
-pytestmark = pytest.mark.skipif(not needs_dpkg(), reason="needs dpkg and root")
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
-    (tmp_path / "debs").mkdir()
-    return Workbench(tmp_path / "debs")
-
-
-@pytest.fixture
-def twins(tmp_path: Path) -> Twins:
-    return Twins(tmp_path)
 
 
 def same(twins: Twins) -> None:

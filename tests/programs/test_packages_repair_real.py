@@ -27,6 +27,7 @@ from packagemanager.verify import verify
 from payload.digest import digest
 from payload.sources import FileSource
 from tests.boot.frozen_stand_in import CACHE
+from tests.programs.dpkg_twin import empty_database
 
 if TYPE_CHECKING:
     from packagemanager.incoming import Source
@@ -68,13 +69,12 @@ def rooted(folder: Path) -> Iterator[Root]:
 
 
 def install(folder: Path, paths: Sequence[Path]) -> None:
-    for path in ("usr/lib", "usr/lib64", "var/lib/dpkg/info", "var/lib/dpkg/updates"):
+    empty_database(folder)
+    for path in ("usr/lib", "usr/lib64"):
         (folder / path).mkdir(parents=True)
     for name in ("lib", "lib64"):
         (folder / name).symlink_to(f"usr/{name}")
         os.utime(folder / name, (0, 0), follow_symlinks=False)
-    (folder / "var/lib/dpkg/status").touch()
-    (folder / "var/lib/dpkg/info/format").write_text("1\n")
     with opened(paths) as debs, rooted(folder) as root:
         wanted = {key: paragraph(deb.control()[0]).get("Version") for key, deb in debs.items()}
         order = Order(Wish(wanted), lambda keys: {key: debs[key] for key in keys}, 1, digest(b"1"))

@@ -8,22 +8,9 @@ from pathlib import Path
 import pytest
 
 from packagemanager.errors import RefusedError
-from tests.programs.dpkg_twin import TIME, Twins, Workbench, needs_dpkg
+from tests.programs.dpkg_twin import TIME, Twins, Workbench
 from tests.programs.package_constructs import merged
 from tests.unit.deb_samples import control_tar, deb_of, member, tar_of
-
-pytestmark = pytest.mark.skipif(not needs_dpkg(), reason="needs dpkg and root")
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
-    (tmp_path / "debs").mkdir()
-    return Workbench(tmp_path / "debs")
-
-
-@pytest.fixture
-def twins(tmp_path: Path) -> Twins:
-    return Twins(tmp_path)
 
 
 def test_a_file_that_is_as_it_shall_be_keeps_its_time(bench: Workbench, twins: Twins) -> None:

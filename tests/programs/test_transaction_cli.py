@@ -10,7 +10,6 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,22 +17,20 @@ from initramfs.cli import main
 from packagemanager.database import state_of
 from packagemanager.deb import Deb
 from payload.sources import FileSource
+from tests.programs import desk as any_desk
+from tests.programs.desk import EXAMPLE
 from tests.unit.transaction_samples import make_deb
 
-EXAMPLE = Path(__file__).parents[2] / "docs/examples/device.toml"
 NOISE = random.Random(9).randbytes(150_000)
 
 pytestmark = pytest.mark.requirement("M1")
 
 
-class Desk:
+class Desk(any_desk.Desk):
     """A folder with packages, what a device has, a key, and the command line."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        self.capsys = capsys
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
+        super().__init__(folder, capsys, monkeypatch)
         debs, old = folder / "debs", folder / "old"
         make_deb(old, "meta-old", "1", {}, Depends="tool, helper")
         make_deb(old, "helper", "1", {"usr/lib/helper": b"helper"})
@@ -44,25 +41,14 @@ class Desk:
         make_deb(debs, "meta-new", "1", {}, Depends="tool (>= 2)", Conflicts="meta-old")
         installed = {"meta-old:amd64": "1", "helper:amd64": "1", "tool:amd64": "1", "library:all": "1"}
         self.state(installed)
-        self.run("key new root.key")
 
     def state(self, installed: dict[str, str], name: str = "state.json") -> None:
         facts = {"state": state_of(installed).hex(), "serial": 3, "installed": installed}
         (self.folder / name).write_text(json.dumps(facts))
 
-    def run(self, line: str, code: int = 0) -> tuple[str, str]:
-        self.capsys.readouterr()
-        assert main(line.split()) == code, self.capsys.readouterr()
-        captured = self.capsys.readouterr()
-        return captured.out, captured.err
-
     def create(self, more: str = "", code: int = 0, places: str = "--repository debs --old old") -> tuple[str, str]:
         request = f"--want meta-new {places} --state state.json --compatible unbrick-virtual --serial 4"
         return self.run(f"transaction create {request} --key root.key -o x.ubk --cache cache {more}", code)
-
-    def facts(self, line: str) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads(self.run(f"{line} --json")[0])
-        return facts
 
 
 @pytest.fixture

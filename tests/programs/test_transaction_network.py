@@ -14,7 +14,7 @@ from payload.bundle import read_header
 from payload.errors import PayloadExpiredError
 from payload.fetch import HttpSource
 from payload.trust import trusted_key
-from tests.programs.test_payload_fetch import Slept, client
+from tests.programs.http_source import Slept, client
 from tests.unit.payload_samples import COMPATIBLE, ROOT
 from tests.unit.transaction_samples import SERIAL, Folder, Master, installed_root, state, unpacked
 from tests.unit.web_server import Breaks, Request, StaticFile, WebServer

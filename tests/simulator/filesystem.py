@@ -14,7 +14,8 @@ What a power cut leaves, and what must be survived; names in brackets are rows o
   - The bytes of a new file that did not survive are nothing, a piece of them, or zeroes (S4). Whole files are never
     overwritten in place, so there are no old ones.
 * What `sync` returned for is durable. ``replace`` is what ``payload.durable.atomic_replace`` does, in five operations:
-  its two flushes make durable the file's bytes, and the names of that one folder with what they rest on.
+  its two flushes make durable the file's bytes (``after_all``: everything), and the names of that one folder with what
+  they rest on.
 * ``errors`` (S7, S8, S9, S10, S11): operation number → errno, once; ``error_from``: from that operation on, for ever.
   ``read_errors`` does the same for looks. A failed operation did nothing. A failed `sync` may be called again.
 * ``blocks_max``, ``inodes_max`` (S10): names and folders take blocks as ext4's of 4 KiB do at their worst, half full;
@@ -178,7 +179,7 @@ class FileSystem:
             _fail(errno.ENOTEMPTY, path)
         self._change("rmdir", Leave(inode, *self._place(path)))
 
-    def replace(self, path: str, content: bytes) -> None:
+    def replace(self, path: str, content: bytes, *, after_all: bool = False) -> None:
         parent, _, name = path.rpartition("/")
         temporary = f"{parent}/.{name}.new".lstrip("/")
         folder = self._place(path)[0]
@@ -187,7 +188,10 @@ class FileSystem:
             inode = self._create(temporary, Node(FILE, 0o644))
         try:
             self._change("data", Data(inode, content), blocks=1)
-            self._flush("flush file", lambda: self._settle(lambda one: not one.names and one.inode == inode))
+            if after_all:
+                self.sync()
+            else:
+                self._flush("flush file", lambda: self._settle(lambda one: not one.names and one.inode == inode))
             self.rename(temporary, path)
         except OSError:
             self.unlink(temporary)

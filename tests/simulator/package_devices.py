@@ -50,6 +50,16 @@ class Wish:
         return not self.bad and not self.script_fails
 
 
+WISHES = {
+    "offline": Wish(),
+    "live": Wish(live=True),
+    "offline, undone": Wish(bad=True),
+    "live, undone": Wish(live=True, bad=True),
+    "offline, a script fails": Wish(script_fails=True),
+    "live, a script fails": Wish(live=True, script_fails=True),
+}
+
+
 def old_root() -> FileSystem:
     files = FileSystem()
     for path in FOLDERS:

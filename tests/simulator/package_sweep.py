@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from packagemanager.tree import Tree
 
 FACTS = {"serial": "7", "changes": "tool 1 -> 2\nother \\ 3"}
+ASIDE = (f"{places.LOCK}/", f"{places.TRANSACTION}/")
 Snapshot = dict[str, tuple[object, ...]]
 
 
@@ -40,16 +41,19 @@ def system(files: Files) -> FileSystem:
     return fresh.restarted()
 
 
-def snapshot(tree: FileSystem) -> Snapshot:
-    """What is at every path; names of one file have its first name. Without the transaction, and folders' times."""
+def snapshot(tree: FileSystem, aside: tuple[str, ...] = ASIDE, of_the_moment: tuple[str, ...] = ()) -> Snapshot:
+    """What is at every path; names of one file have its first name. Without the times of folders.
+
+    What begins with ``aside`` is left out; what begins with ``of_the_moment`` has no time that anybody chose.
+    """
     first: dict[int, str] = {}
     found: Snapshot = {}
     for path, inode in sorted(tree.now.reachable()):
-        if path != places.LOCK and not f"{path}/".startswith(f"{places.TRANSACTION}/"):
+        if not f"{path}/".startswith(aside):
             node = tree.now.nodes[inode]
             is_folder = node.kind == DIRECTORY
-            name = path if is_folder else first.setdefault(inode, path)
-            found[path] = (*node[:4], 0 if is_folder else node.mtime, node.content, name)
+            time = 0 if is_folder or path.startswith(of_the_moment) else node.mtime
+            found[path] = (*node[:4], time, node.content, path if is_folder else first.setdefault(inode, path))
     return found
 
 
@@ -102,7 +106,7 @@ def prepared(tree: Tree, engine: Engine, old: Files = OLD, new: Files = NEW) -> 
     engine.prepare(plan(old, new, staging), FACTS)
 
 
-def apply(tree: FileSystem) -> None:
+def apply(tree: Tree) -> None:
     engine = Engine(tree)
     with closing(engine.lock()):
         engine.resume()
@@ -112,7 +116,7 @@ def apply(tree: FileSystem) -> None:
         engine.done()
 
 
-def apply_and_undo(tree: FileSystem) -> None:
+def apply_and_undo(tree: Tree) -> None:
     engine = Engine(tree)
     with closing(engine.lock()):
         prepared(tree, engine)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from packagemanager import places
 from packagemanager.changes import Wish
 from packagemanager.deb import Deb
-from packagemanager.entry import DIRECTORY
 from packagemanager.process import Ended
 from packagemanager.scripts import FOLDER as SCRIPTS
 from packagemanager.transact import DONE, Manager, Order
 from payload.digest import digest
 from tests.programs.package_constructs import Package, p, q
+from tests.simulator import package_sweep
 from tests.simulator.filesystem import FileSystem
+from tests.simulator.package_sweep import Snapshot
 from tests.unit.deb_samples import control_tar, deb_of, member, tar_of
 from tests.unit.payload_samples import BytesReader
 
@@ -28,8 +29,7 @@ FOLDERS = ("etc", "usr", "usr/bin", "var", "var/lib", "var/lib/dpkg", "var/lib/d
            "var/lib/dpkg/triggers")  # fmt: skip
 TEXTS = {"var/lib/dpkg/status": b"", "var/lib/dpkg/info/format": b"1\n", "bin/sh": b"#!"}
 # What is no part of the set of files, and of what was done beside.
-ASIDE = (f"{places.TRANSACTION}/", f"{SCRIPTS}/", "var/lib/unbrick/packages/lock/")
-Snapshot = dict[str, tuple[object, ...]]
+ASIDE = (*package_sweep.ASIDE, f"{SCRIPTS}/")
 
 
 def system() -> FileSystem:
@@ -119,17 +119,8 @@ def apply(tree: Tree, order: Order, **more: Any) -> str:
 
 
 def snapshot(tree: FileSystem) -> Snapshot:
-    """What is at every path; names of one file share the first one. Without folders' times, and what is aside."""
-    first: dict[int, str] = {}
-    found: Snapshot = {}
-    for path, inode in sorted(tree.now.reachable()):
-        if not f"{path}/".startswith(ASIDE) and f"{path}/" not in ASIDE:
-            node = tree.now.nodes[inode]
-            is_folder = node.kind == DIRECTORY
-            # Of our own and dpkg's files the time is the moment's.
-            time = 0 if is_folder or path.startswith("var/lib/") else node.mtime
-            found[path] = (*node[:4], time, node.content, path if is_folder else first.setdefault(inode, path))
-    return found
+    """What is at every path, but for what is aside; of our own and dpkg's files the time is the moment's."""
+    return package_sweep.snapshot(tree, ASIDE, ("var/lib/",))
 
 
 def is_clean(tree: FileSystem) -> bool:

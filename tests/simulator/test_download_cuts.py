@@ -14,7 +14,7 @@ from payload import frames, http, install
 from payload.bundle import read_header
 from payload.errors import PayloadError
 from payload.fetch import START_BYTES
-from tests.programs.test_payload_fetch import source
+from tests.programs.http_source import source
 from tests.simulator.disk import Fault, PowerCut, Storage
 from tests.unit.payload_samples import FRAME, Sample, believe
 from tests.unit.web_server import Breaks, StaticFile, WebServer

@@ -83,6 +83,8 @@ class SkipsOneFlush(FileSystem):
         super()._flush(kind, settle if number != self.skipped else lambda: None)
 
 
+# All but the one of the name "trying" (5): where that is lost, the next start finds "forward" and does again what is
+# done. The journal is told behind it, and would count that start as a cycle.
 FLUSHES = {
     "sync before the intent": (0, apply),
     "phase forward: its bytes": (1, apply),

@@ -155,3 +155,51 @@ def test_a_disk_that_is_full_for_a_moment_loses_no_trigger() -> None:
             scripts.Scripts(broken, run, "boot").after()
         scripts.Scripts(broken, run, "boot").after()
         assert set(run.calls) == set(wanted), number
+
+
+MADE = "etc/made-by-a-script"
+
+
+class Making(Scripts):
+    """p's postinst writes a file, as often as it is called."""
+
+    def __init__(self, tree: FileSystem) -> None:
+        super().__init__()
+        self._tree = tree
+
+    def __call__(self, program: str, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+        if environment["DPKG_MAINTSCRIPT_PACKAGE"] == "p" and words[0] == "configure":
+            if self._tree.look(MADE) is not None:
+                self._tree.unlink(MADE)
+            self._tree.write(MADE, [b"made"])
+        return super().__call__(program, words, environment)
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.fault("S2")
+@pytest.mark.fault("S3")
+@pytest.mark.requirement("M7")
+@pytest.mark.parametrize("settle", [True, False], ids=["settled at once", "on trial"])
+def test_what_a_script_did_is_there_wherever_its_packages_were_called_good(
+    settle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, world = before_the_update()
+    order = world.install(NEW)
+    tree = start.restarted()
+    tree.watch = []
+    Manager(tree, run=Making(tree)).apply(order, settle=settle)
+    if not settle:
+        tree.watch.clear()  # from here on the journal may say that it is good, whatever a cut takes
+        Manager(tree, run=Making(tree)).settle()
+    monkeypatch.setattr(scripts, "_boot_id", lambda: "the next one")
+    ends = set()
+    for moment in tree.watch:
+        for left in survivors(moment.pending, 2, 4):
+            again = after_cut(moment.base, left)
+            manager = Manager(again, run=Making(again))
+            manager.resume(settle=True) if settle else manager.settle()
+            is_new = manager.wanted().serial == order.serial
+            ends.add(is_new)
+            found = again.open(MADE).read() if again.look(MADE) is not None else b""
+            assert not is_new or found == b"made", f"cut after {moment.kind}"
+    assert True in ends

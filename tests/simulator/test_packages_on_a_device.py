@@ -35,6 +35,7 @@ from tests.simulator.package_devices import (
     BEFORE,
     SERIAL,
     TRANSACTION,
+    WISHES,
     PackageDevice,
     Wish,
     apply,
@@ -43,14 +44,6 @@ from tests.simulator.package_devices import (
     system,
 )
 
-WISHES = {
-    "offline": Wish(),
-    "live": Wish(live=True),
-    "offline, undone": Wish(bad=True),
-    "live, undone": Wish(live=True, bad=True),
-    "offline, a script fails": Wish(script_fails=True),
-    "live, a script fails": Wish(live=True, script_fails=True),
-}
 Cut = tuple[str, int]
 
 
@@ -113,6 +106,7 @@ def cuts(kind: Kind, wish: Wish, share: int) -> Iterator[tuple[Cut, PackageDevic
                 if count % share == 0:
                     yield (where, number), state
             number += 1
+    assert count >= share, "no state was looked at"
 
 
 def sweep(kind: Kind, wish: Wish, share: int = 1) -> Iterator[str]:
@@ -242,6 +236,7 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "undone in name only": (packages, "_undo", not_undone),
     "what was replaced is kept for ever": (package_devices, "settle", not_settled),
     "the serial is not taken": (PackageLedger, "staged", no_serial),
+    "the journal is not told": (PackageLedger, "staged", not_told),
 }
 
 

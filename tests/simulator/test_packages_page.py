@@ -35,10 +35,10 @@ class Watched:
         self.seen.append("sync")
         self._tree.sync()
 
-    def replace(self, path: str, content: bytes) -> None:
+    def replace(self, path: str, content: bytes, *, after_all: bool = False) -> None:
         if path == places.PHASE:
             self.seen.append(decode_phase(content)[0])
-        self._tree.replace(path, content)
+        self._tree.replace(path, content, after_all=after_all)
 
 
 def part(name: str) -> str:

@@ -8,16 +8,16 @@ import pytest
 
 from scripts.benchmarks import installers
 from scripts.benchmarks.__main__ import parser
-from scripts.benchmarks.install import CASES, INVERTED, TARGETS, Case, report, rows_of
+from scripts.benchmarks.install import CASES, INVERTED, TARGETS, report
 from scripts.benchmarks.installers import BASELINE, HEADER_BYTES, InstallImage
-from scripts.benchmarks.measure import Cost
+from scripts.benchmarks.measure import Cost, cost_rows
 from scripts.benchmarks.rows import OURS, Results, Row, target_rows
 
 COSTS = [Cost(3.0, 1.0, 40), Cost(1.0, 2.0, 60), Cost(2.0, 4.0, 50)]
 
 
 def test_rows_are_medians_the_fastest_and_the_largest() -> None:
-    values = {row.metric: (row.value, row.unit) for row in rows_of(Case("ext4", blank=True), OURS, COSTS)}
+    values = {row.metric: (row.value, row.unit) for row in cost_rows("ext4_blank", OURS, COSTS)}
     assert values == {
         "ext4_blank_seconds": (2.0, "s"),
         "ext4_blank_seconds_min": (1.0, "s"),
@@ -34,7 +34,7 @@ def test_the_aim_is_a_multiple_of_what_a_person_types() -> None:
 
 
 def test_the_report_has_a_table_for_every_case_and_says_what_was_there_before() -> None:
-    rows = [row for case in CASES for row in rows_of(case, OURS, COSTS)]
+    rows = [row for case in CASES for row in cost_rows(case.name, OURS, COSTS)]
     lines = list(report(Results([*rows, *(Row(OURS, f"{case.name}_bytes", 3e8, "B") for case in CASES)])))
     titles = [line for line in lines if line.startswith("install:")]
     assert [("zeroes" in title, "300.000 MB" in title) for title in titles] == [(case.blank, True) for case in CASES]

@@ -22,14 +22,14 @@ from payload.errors import (
     TargetTooSmallError,
     TargetWriteFailedError,
 )
-from payload.install import Report, install, read_slot_header, read_slot_headers, write_slot_headers
+from payload.install import install
 from payload.manifest import Image, Manifest, encode
 from payload.pipeline import items_ahead
 from payload.signing_key import sign
 from payload.sources import FileSource
 from payload.table import RAW, ZERO, Frame
-from statemachine.region import Region
-from tests.simulator.disk import FOREVER, Disk, Fault, Operation, Storage, Window
+from tests.simulator.disk import FOREVER, Fault
+from tests.unit.install_target import SLOT, Target
 from tests.unit.payload_samples import (
     COMPATIBLE,
     FRAME,
@@ -41,28 +41,6 @@ from tests.unit.payload_samples import (
     make,
     mixed_image,
 )
-
-HEADER = 8192
-SLOT = 16 * FRAME
-
-
-class Target:
-    """A slot and its two header regions on one simulated disk."""
-
-    def __init__(self, *faults: Fault, slot_bytes: int = SLOT, header_bytes: int = HEADER) -> None:
-        self.storage = Storage([2 * header_bytes + slot_bytes], faults=faults)
-        disk: Disk = self.storage.disks[0]
-        self.headers = [disk.window(0, header_bytes), disk.window(header_bytes, header_bytes)]
-        self.slot: Window = disk.window(2 * header_bytes, slot_bytes)
-
-    def install(self, sample: Sample, target_broken: bool = True) -> Report:
-        return install(self.slot, self.headers, sample.reader, sample.header, sample.image, target_broken=target_broken)
-
-    def writes(self) -> list[Operation]:
-        return [operation for operation in self.storage.trace if operation.kind == "write"]
-
-    def content(self, length: int) -> bytes:
-        return self.slot.disk.peek(self.slot.offset, length)
 
 
 @pytest.fixture(scope="module")
@@ -247,91 +225,6 @@ def test_a_disk_that_vanishes_ends_in_bounded_time(sample: Sample) -> None:
     with pytest.raises(TargetWriteFailedError):
         target.install(sample)
     assert len(target.storage.trace) < 200
-
-
-# The header copies
-
-
-def installed(sample: Sample) -> Target:
-    target = Target()
-    target.install(sample)
-    return target
-
-
-@pytest.mark.fault("R6")
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_rotten_header_copy_is_repaired_from_the_other(sample: Sample, number: int) -> None:
-    target = installed(sample)
-    target.storage.disks[0].rot(number * HEADER, HEADER, "random")
-    found = read_slot_header(target.headers, believe)
-    assert found is not None and found[1].digest == sample.manifest.digest
-    assert [region.read(0, len(sample.header.raw)) for region in target.headers] == [sample.header.raw] * 2
-
-
-def test_healthy_header_copies_are_not_written(sample: Sample) -> None:
-    target = installed(sample)
-    before = len(target.writes())
-    assert read_slot_header(target.headers, believe) is not None
-    assert write_slot_headers(target.headers, sample.header) == 2
-    assert len(target.writes()) == before
-
-
-def test_no_header_is_none(sample: Sample) -> None:
-    target = Target()
-    assert read_slot_header(target.headers, believe) is None
-    assert target.writes() == []
-
-
-def test_two_valid_headers_are_both_kept_and_the_journal_chooses(sample: Sample, older: Sample) -> None:
-    target = installed(older)
-    write_slot_headers(target.headers[:1], sample.header)
-    before = len(target.writes())
-    by_digest = {
-        None: sample.manifest.digest,
-        older.manifest.digest: older.manifest.digest,
-        bytes(32): sample.manifest.digest,
-    }
-    for wanted, expected in by_digest.items():
-        found = read_slot_header(target.headers, believe, wanted)
-        assert found is not None and found[1].digest == expected
-    assert len(target.writes()) == before
-    copies = read_slot_headers(target.headers, believe)
-    assert [copy[1].version for copy in copies if isinstance(copy, tuple)] == [7, 3]
-
-
-def test_one_header_region_may_be_dead(sample: Sample) -> None:
-    target = Target()
-
-    class DeadRegion:
-        size, write_unit, erase_unit = HEADER, 512, 512
-
-        def read(self, offset: int, length: int) -> bytes:
-            raise OSError("dead")
-
-        def write(self, offset: int, data: bytes) -> None:
-            raise OSError("dead")
-
-        def flush(self) -> None:
-            raise OSError("dead")
-
-    regions: list[Region] = [DeadRegion(), target.headers[1]]
-    report = install(target.slot, regions, sample.reader, sample.header, sample.image, target_broken=True)
-    assert report.header_copies == 1
-    assert read_slot_header(regions, believe) is not None
-    with pytest.raises(TargetWriteFailedError):
-        write_slot_headers([DeadRegion(), DeadRegion()], sample.header)
-
-
-def test_a_forged_header_copy_is_neither_used_nor_overwritten(sample: Sample) -> None:
-    target = installed(sample)
-    forged = encode_header(sample.header.manifest_bytes, [], sample.header.tables)
-    target.headers[0].write(0, forged)
-    found = read_slot_header(target.headers, believe)
-    assert found is not None and found[0].raw == sample.header.raw
-    assert target.headers[0].read(0, len(forged)) == forged
-
-
-# Any content, any damage
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,133 +1,36 @@
-"""The delta part: old content that helps, and old content and indexes that lie."""
+"""The delta part: how much old content helps, and what a device names as such."""
 
 from __future__ import annotations
 
-import contextlib
 import random
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
-import zstandard
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from payload.bundle import read_header
 from payload.create import BundleInput, ImageInput, create
 from payload.delta import (
     BLOCK_INDEX_START,
     BLOCKS,
-    DIRECTORY_BYTES,
     DIRECTORY_ENTRIES_MAX,
     DIRECTORY_ENTRY,
     DIRECTORY_START,
-    INDEX_BYTES_MAX,
     REFERENCE_INDEX_START,
     REFERENCES,
-    Entry,
-    decode_directory,
-    directory_offset,
-    encode_directory,
     read_directory,
-    read_index,
 )
 from payload.device_region import DeviceRegion
-from payload.digest import digest
-from payload.errors import PayloadFormatError, PayloadInputError, PayloadTruncatedError
+from payload.errors import PayloadInputError, PayloadTruncatedError
 from payload.frames import FrameReader, write
 from payload.install import install
 from payload.seeded import Reuse
 from payload.seeds import ImageInBundle, Seed
 from payload.sources import FileSource
 from recovery.old_content import reuse
-from tests.simulator.disk import Storage, Window
+from tests.simulator.delta_samples import BLOCK, FRAME, CountingReader, Device, Version, old_image, updated
+from tests.simulator.disk import Window
 from tests.unit.payload_samples import COMPATIBLE, KERNEL, KEY, BytesReader, believe
-
-BLOCK = 4096
-FRAME = 16 * BLOCK
-
-
-class CountingReader(BytesReader):
-    """A bundle behind a slow link: every read is noted."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(content)
-        self.reads: list[tuple[int, int]] = []
-        self.announced: list[tuple[int, int]] = []
-
-    def read(self, offset: int, length: int) -> bytes:
-        self.reads.append((offset, length))
-        return super().read(offset, length)
-
-    def announce(self, ranges: list[tuple[int, int]]) -> None:
-        self.announced += ranges
-
-    def fetched(self, from_offset: int = 0) -> int:
-        return sum(length for offset, length in self.reads if offset >= from_offset)
-
-
-def text(chance: random.Random, length: int) -> bytes:
-    words = [b"system", b"library", b"return", b"0x%x", b"value of ", b"\n", b"void ", b"static "]
-    made = bytearray()
-    while len(made) < length:
-        made += chance.choice(words) + b"%d " % chance.randrange(1000)
-    return bytes(made[:length])
-
-
-def old_image(frames_count: int = 6, seed: int = 1) -> bytes:
-    chance = random.Random(seed)
-    return text(chance, frames_count * FRAME - 5 * BLOCK) + bytes(5 * BLOCK)
-
-
-def updated(old: bytes, seed: int = 2) -> bytes:
-    """Some blocks changed a little, some inserted (what follows moves), some gone."""
-    chance = random.Random(seed)
-    blocks = [old[at : at + BLOCK] for at in range(0, len(old), BLOCK)]
-    for number in chance.sample(range(len(blocks) - 6), 5):
-        at = chance.randrange(BLOCK - 100)
-        blocks[number] = blocks[number][:at] + b"CHANGED %d" % chance.randrange(10**9) + blocks[number][at + 20 :]
-        blocks[number] = blocks[number][:BLOCK].ljust(BLOCK, b"!")
-    blocks[20:20] = [text(chance, BLOCK) for _ in range(3)]
-    del blocks[40:43]
-    return b"".join(blocks)
-
-
-class Version:
-    """A bundle in memory, with the delta part that was asked for."""
-
-    def __init__(self, folder: Path, name: str, image: bytes, number: int, *old: Version, units: bool = True) -> None:
-        self.plain = image
-        self.path = folder / f"{name}.ubk"
-        (folder / f"{name}.img").write_bytes(image)
-        inputs = (ImageInput(folder / f"{name}.img", "ext4", frame_size=FRAME),)
-        olds = tuple(version.path for version in old)
-        self.created = create(
-            BundleInput(COMPATIBLE, number, name, KERNEL, inputs, units=units, old_versions=olds), KEY, self.path
-        )
-        self.content = self.path.read_bytes()
-        self.header = read_header(BytesReader(self.content))
-        self.manifest = believe(self.header)
-        self.image = self.manifest.image("rootfs")
-
-    def frame_reader(self) -> FrameReader:
-        return FrameReader(BytesReader(self.content), len(self.header.raw), self.image.frames())
-
-
-class Device:
-    """A slot with some content, another slot, header regions."""
-
-    def __init__(self, slot: bytes, other: bytes, size: int) -> None:
-        self.storage = Storage(images=[bytes(2 * 8192) + slot.ljust(size, b"\0"), other.ljust(size, b"\0")])
-        disk = self.storage.disks[0]
-        self.headers = [disk.window(0, 8192), disk.window(8192, 8192)]
-        self.slot = disk.window(16384, size)
-        self.other = self.storage.disks[1].window(0, size)
-
-    def install(self, version: Version, reader: CountingReader, seeds: list[Seed]) -> None:
-        reuse = Reuse(version.manifest, seeds)
-        install(self.slot, self.headers, reader, version.header, version.image, target_broken=True, reuse=reuse)
-        assert self.slot.disk.peek(16384, len(version.plain)) == version.plain
 
 
 @pytest.fixture(scope="module")
@@ -354,147 +257,6 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
         assert slot.read(0, len(new)) == new
         slot.write(0, bytes(len(new)))
         assert peak < 10 * frame
-
-
-# Hostile bytes
-
-
-def flipped(data: bytes, bit: int) -> bytes:
-    changed = bytearray(data)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Version, Version]:
-    folder = tmp_path_factory.mktemp("small")
-    old = Version(folder, "old", old_image(2, seed=5), 1, units=False)
-    return old, Version(folder, "new", updated_slightly(old.plain), 2, old)
-
-
-def updated_slightly(old: bytes) -> bytes:
-    changed = bytearray(old)
-    changed[3 * BLOCK + 7 : 3 * BLOCK + 20] = b"CHANGED HERE!"
-    changed[17 * BLOCK + 9 : 17 * BLOCK + 22] = b"CHANGED HERE!"
-    return bytes(changed)
-
-
-@pytest.mark.fault("N3")
-@pytest.mark.parametrize("step", [97, pytest.param(3, marks=pytest.mark.long)])
-def test_a_delta_part_with_any_byte_changed_is_harmless(small: tuple[Version, Version], step: int) -> None:
-    old, new = small
-    start = len(new.content) - new.created.delta_bytes
-    for at in range(start, len(new.content), step):
-        reader = CountingReader(flipped(new.content, 8 * at + at % 8))
-        for manifest in (None, old.manifest):
-            frames = Reuse(new.manifest, [Seed(BytesReader(old.plain), manifest)]).plan(
-                reader, new.header, new.image, Device(new.plain, b"", len(new.plain)).slot, [0, 1]
-            )
-            assert b"".join(frames.frame(index) for index in (0, 1)) == new.plain
-
-
-@pytest.mark.fault("N3")
-@pytest.mark.parametrize("step", [97, pytest.param(1, marks=pytest.mark.long)])
-def test_a_delta_part_that_ends_anywhere_is_harmless(small: tuple[Version, Version], step: int) -> None:
-    old, new = small
-    start = len(new.content) - new.created.delta_bytes
-    slot = Device(new.plain, b"", len(new.plain)).slot
-    for length in range(start, len(new.content), step):
-        for manifest in (None, old.manifest):
-            seeds = [Seed(BytesReader(old.plain), manifest)]
-            reader = BytesReader(new.content[:length])
-            frames = Reuse(new.manifest, seeds).plan(reader, new.header, new.image, slot, [0, 1])
-            assert b"".join(frames.frame(index) for index in (0, 1)) == new.plain
-
-
-def indexes(version: Version) -> dict[int, bytes]:
-    reader = BytesReader(version.content)
-    entries = read_directory(reader, version.header, version.manifest, version.image)
-    return {entry.kind: read_index(reader, len(version.header.raw), entry) for entry in entries}
-
-
-class Signed(Version):
-    """A bundle whose signer wrote nonsense into an index: everything is signed, nothing fits."""
-
-    def __init__(self, version: Version, kind: int, index: bytes) -> None:
-        self.plain = version.plain
-        base = read_directory(BytesReader(version.content), version.header, version.manifest, version.image)
-        stored = zstandard.ZstdCompressor().compress(index)
-        place = len(version.content) - len(version.header.raw)
-        entries = [
-            Entry(
-                kind=kind,
-                offset=place,
-                stored_length=len(stored),
-                plain_length=len(index),
-                digest=digest(stored),
-                base=entry.base,
-            )
-            for entry in base
-            if entry.kind == kind
-        ]
-        directory = encode_directory(entries)
-        at = len(version.header.raw) + directory_offset(version.manifest, version.image)
-        self.content = version.content[:at] + directory + version.content[at + DIRECTORY_BYTES :] + stored
-        self.header = version.header
-        self.manifest = believe(version.header)
-        self.image = self.manifest.image("rootfs")
-        self.image.delta_digest = digest(directory)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from([BLOCKS, REFERENCES]), st.data())
-def test_signed_nonsense_is_harmless(small: tuple[Version, Version], kind: int, data: st.DataObject) -> None:
-    old, new = small
-    index = bytearray(indexes(new)[kind])
-    for _change in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, min(60, len(index) - 1)) | st.integers(0, len(index) - 1))
-        index[at] = data.draw(st.integers(0, 255))
-    if data.draw(st.booleans()):
-        del index[data.draw(st.integers(0, len(index))) :]
-    signed = Signed(new, kind, bytes(index))
-    slot = Device(new.plain, b"", len(new.plain)).slot
-    seeds = [Seed(BytesReader(old.plain), old.manifest), Seed(slot, is_target=True)]
-    frames = Reuse(signed.manifest, seeds).plan(BytesReader(signed.content), signed.header, signed.image, slot, [0, 1])
-    frames.announce([0, 1])
-    assert b"".join(frames.frame(number) for number in (0, 1)) == new.plain
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=4096))
-def test_any_bytes_are_a_directory_or_refused(raw: bytes) -> None:
-    with contextlib.suppress(PayloadFormatError):
-        decode_directory(raw.ljust(DIRECTORY_BYTES, b"\0"))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"kind": 3},
-        {"kind": REFERENCES},
-        {"kind": BLOCKS, "base": b"x" * 32},
-        {"stored_length": INDEX_BYTES_MAX + 1},
-        {"plain_length": INDEX_BYTES_MAX + 1},
-        {"offset": (1 << 62) + 1},
-    ],
-)
-def test_absurd_entries_are_refused(wrong: dict[str, Any]) -> None:
-    right: dict[str, Any] = {"kind": BLOCKS, "offset": 0, "stored_length": 1, "plain_length": 1, "digest": bytes(32)}
-    decode_directory(encode_directory([Entry(**right)]))
-    with pytest.raises(PayloadFormatError):
-        decode_directory(encode_directory([Entry(**(right | wrong))]))
-
-
-def test_an_index_that_unpacks_to_more_than_it_says_is_refused(small: tuple[Version, Version]) -> None:
-    bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
-    entry = Entry(kind=BLOCKS, offset=0, stored_length=len(bomb), plain_length=1000, digest=digest(bomb))
-    tracemalloc.start()
-    try:
-        with pytest.raises(PayloadFormatError):
-            read_index(BytesReader(bomb), 0, entry)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
 
 
 def test_the_document_and_the_code_agree_on_the_delta_part() -> None:
