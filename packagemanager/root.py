@@ -197,7 +197,7 @@ class Root:
         parent, name = _split(path)
         # Walked, not resolved: a link that leads nowhere inside of the root must not be followed out of it.
         place = os.path.join(self.folder, self._walk(parent, LINKS_MAX)[1], name)
-        flush = (lambda _new: flush_file_system(self._root)) if after_all else os.fsync
+        flush = (lambda _new: flush_file_system(self._root)) if after_all else None
         atomic_replace(place, content, flush=flush)
         self._forget()
 

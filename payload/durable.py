@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 LOCK_ROUNDS_MAX = 1000
 
 
-def atomic_replace(path: Path, content: Content, mode: int = 0o644, flush: Callable[[int], None] = os.fsync) -> None:
+def atomic_replace(path: Path, content: Content, mode: int = 0o644, flush: Callable[[int], None] | None = None) -> None:
     """Give ``path`` the content ``content``, durable when this returns.
 
     ``content`` is the bytes, or a function that writes them into the (seekable, empty) binary file it
     gets. ``mode`` holds whatever the umask says. A symbolic link at ``path`` is replaced, not followed.
-    ``flush`` gets the descriptor of the new content and makes it durable, perhaps more with it.
+    ``flush`` gets the descriptor of the new content and makes it durable, perhaps more with it; fsync(2) if none.
 
     The temporary file has one fixed name beside ``path``: what a cut left behind is used again, so
     nothing piles up and nobody has to delete anything. Writers of the same path take turns by a
@@ -41,7 +41,7 @@ def atomic_replace(path: Path, content: Content, mode: int = 0o644, flush: Calla
     with os.fdopen(_open_locked(temporary), "r+b") as file:
         try:
             _fill(file, content, mode)
-            flush(file.fileno())
+            (flush or os.fsync)(file.fileno())
             os.rename(temporary, target)
         except BaseException:
             os.unlink(temporary)
