@@ -16,6 +16,7 @@ from scripts.virtual.cache import cached, file_digest
 from scripts.virtual.commands import run
 
 SOURCE = Path(__file__).with_name("measure.c")
+SLOW_FLUSH_SOURCE = Path(__file__).with_name("slow_flush.c")
 COMPILE = ("gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror")
 ERROR_TEXT_BYTES_MAX = 2000
 
@@ -31,11 +32,20 @@ class Cost:
 
 def measuring_program(cache: Path) -> Path:
     """The compiled program. Raises: SetupError."""
+    return _compiled(SOURCE, cache)
 
+
+def slow_flush_program(cache: Path) -> Path:
+    """What runs a command as if every flush took longer, compiled. Raises: SetupError."""
+    return _compiled(SLOW_FLUSH_SOURCE, cache)
+
+
+def _compiled(source: Path, cache: Path) -> Path:
     def make(folder: Path) -> None:
-        run([*COMPILE, "-o", folder / "measure", SOURCE], hint="run ./scripts/install")
+        run([*COMPILE, "-o", folder / source.stem, source], hint="run ./scripts/install")
 
-    return cached(cache, "measure", {"source": file_digest(SOURCE), "command": COMPILE}, make) / "measure"
+    recipe = {"source": file_digest(source), "command": COMPILE}
+    return cached(cache, source.stem, recipe, make) / source.stem
 
 
 def parse_cost(text: str) -> Cost:

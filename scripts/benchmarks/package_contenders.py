@@ -25,8 +25,6 @@ NAMES = (OURS, OURS_ON_HOST, SAFE, UNSAFE)
 SECONDS_MAX = 900
 # Every way to make the kernel write what was written; strace(1) counts calls.
 SYNC_CALLS = ("fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "msync")
-# Those that return when the medium has what was written; the others only begin to write.
-FLUSH_CALLS = ("fsync", "fdatasync", "sync", "syncfs")
 HINT = "apt-get install strace"
 
 
@@ -102,24 +100,17 @@ def contenders(cache: Path, folder: Path) -> list[PackageInstaller]:
     ]
 
 
-def install(one: PackageInstaller, place: PackagePlace, root: Path, measure: Path, flush_microseconds: int = 0) -> Cost:
-    """Install once, until all is durable, whatever the contender left to the kernel. Raises: BenchmarkError."""
+def install(
+    one: PackageInstaller, place: PackagePlace, root: Path, measure: Path, around_it: Sequence[str | Path] = ()
+) -> Cost:
+    """Install once, until all is durable, whatever the contender left to the kernel. Raises: BenchmarkError.
+
+    ``around_it`` are words in front of the command.
+    """
     report = root.parent / "cost"
     until_durable: list[str | Path] = ["sh", "-c", '"$@" && sync -f "$0"', root, *one.command(place, root)]
-    words = [*around(root, place), measure, report, *slower_flushes(flush_microseconds), *until_durable]
+    words = [*around(root, place), measure, report, *around_it, *until_durable]
     return run_and_report(words, report, seconds_max=SECONDS_MAX, environment=ENVIRONMENT)
-
-
-def slower_flushes(microseconds: int) -> list[str | Path]:
-    """The words in front of a command that make each of its flushes, and those of what it runs, take this much longer.
-
-    By strace(1), which stops at these calls alone; so both sides pay the same for a call, and nothing for others.
-    """
-    if not microseconds:
-        return []
-    calls = ",".join(FLUSH_CALLS)
-    delay = f"inject={calls}:delay_exit={microseconds}"
-    return ["strace", "-f", "--seccomp-bpf", "-qqq", "-e", f"trace={calls}", "-e", delay, "-o", "/dev/null"]
 
 
 def count(one: PackageInstaller, place: PackagePlace, root: Path) -> Counted:

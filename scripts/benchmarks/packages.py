@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import median
+from pathlib import Path
 
 from scripts.benchmarks import table
 from scripts.benchmarks.errors import BenchmarkError
-from scripts.benchmarks.measure import Cost, measuring_program
+from scripts.benchmarks.measure import Cost, cost_rows, measuring_program, slow_flush_program
 from scripts.benchmarks.package_contenders import SAFE, PackageInstaller, contenders, count, install, installed
 from scripts.benchmarks.package_place import PackagePlace
 from scripts.benchmarks.rows import Results, Row, Target, host_rows, target_rows
@@ -73,6 +73,9 @@ def measure(place: Workplace, case: Case, where: PackagePlace, everybody: list[P
     by_name = {one.name: one for one in everybody}
     folder = place.folder / "packages"
     program = measuring_program(place.cache / "bench")
+    slowly: list[str | Path] = []
+    if case.flush_microseconds:
+        slowly = [slow_flush_program(place.cache / "bench"), str(case.flush_microseconds)]
     rows: list[Row] = []
     ends: dict[str, dict[str, str]] = {}
 
@@ -81,7 +84,7 @@ def measure(place: Workplace, case: Case, where: PackagePlace, everybody: list[P
 
     def once(name: str) -> None:
         with where.mounted(folder) as root:
-            costs[name].append(install(by_name[name], where, root, program, case.flush_microseconds))
+            costs[name].append(install(by_name[name], where, root, program, slowly))
             ends[name] = installed(root)
 
     def watch(name: str) -> None:
@@ -103,17 +106,7 @@ def measure(place: Workplace, case: Case, where: PackagePlace, everybody: list[P
         for name in by_name:
             place.attempt(name, watch)
     done = [name for name in by_name if name not in place.failures]
-    return [*(row for name in done for row in rows_of(case.name, name, costs[name])), *rows]
-
-
-def rows_of(case: str, name: str, costs: list[Cost]) -> list[Row]:
-    """Medians of times, the fastest, and the peak of the largest process."""
-    return [
-        Row(name, f"{case}_seconds", median(cost.wall_seconds for cost in costs), "s"),
-        Row(name, f"{case}_seconds_min", min(cost.wall_seconds for cost in costs), "s"),
-        Row(name, f"{case}_processor_seconds", median(cost.processor_seconds for cost in costs), "s"),
-        Row(name, f"{case}_resident_bytes", max(cost.resident_bytes for cost in costs), "B"),
-    ]
+    return [*(row for name in done for row in cost_rows(case.name, name, costs[name])), *rows]
 
 
 def columns(case: str) -> list[tuple[str, str]]:
