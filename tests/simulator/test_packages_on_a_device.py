@@ -72,7 +72,9 @@ def end_of(device: PackageDevice, wish: Wish, lost: bool = False, many: bool = F
     suspected = record.upper_generation or record.cycles
     if record.frames_written or (suspected and not many):
         yield "the slot was suspected"
-    if not lost and record.packages_good != (SERIAL if running == AFTER else 0):
+    # A system state that was set aside had them, and what brings them back goes by this.
+    may_be_good = {SERIAL} if running == AFTER else {0, SERIAL} if record.upper_generation else {0}
+    if not lost and record.packages_good not in may_be_good:
         yield f"transaction {record.packages_good} is called good"
 
 
