@@ -64,10 +64,10 @@ def run(place: Workplace) -> Results:
 
 
 def run_formats(place: Workplace) -> Results:
-    """Ours on the first pair, and starts of the virtual device, with every slot format."""
+    """Ours on the rebuilt pair, and starts of the virtual device, with every slot format."""
     work = _work(place)
     rows = host_rows()
-    pair = _pair(place, pairs.NAMES[0])
+    pair = _pair(place, pairs.REBUILT)
     for slot_format in FILE_SYSTEMS:
         _stage(place, work, pair, slot_format)
         rows += _format_rows(work, pair, slot_format)
@@ -84,7 +84,7 @@ def _work(place: Workplace) -> DeltaPlace:
 
 def _pair(place: Workplace, name: str) -> Pair:
     place.say(f"{name}: two Debian roots")
-    return pairs.pair(name, place.cache / "delta")
+    return pairs.pair(name, place.cache)
 
 
 def _stage(place: Workplace, work: DeltaPlace, pair: Pair, slot_format: str) -> None:
@@ -181,7 +181,7 @@ def report(results: Results) -> Iterator[str]:
 
 
 def report_formats(results: Results) -> Iterator[str]:
-    name = pairs.NAMES[0]
+    name = pairs.REBUILT
     yield f"{name}: slot formats, ours"
     yield f"{'':16}{'on disk':>14}{'full download':>15}{'any seed':>12}{'old known':>12}{'start':>9}"
     for slot_format in FILE_SYSTEMS:

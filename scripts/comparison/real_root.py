@@ -38,11 +38,11 @@ class RealRoot:
     new: Path
 
 
-def real_root(cache: Path) -> RealRoot:
-    """The root and its packages, made now or taken from ``cache``. Raises: SetupError."""
+def real_root(cache: Path, packages: Sequence[str] = PACKAGES) -> RealRoot:
+    """The root of these packages, and what updates it, made now or taken from ``cache``. Raises: SetupError."""
     pins = oldest_versions(updated_names())
-    recipe = {"packages": PACKAGES, "pins": digest_of_pins(pins), "epoch": SOURCE_DATE_EPOCH}
-    folder = cached(cache, "real-root", recipe, lambda made: _make(made, pins))
+    recipe = {"packages": packages, "pins": digest_of_pins(pins), "epoch": SOURCE_DATE_EPOCH}
+    folder = cached(cache, "real-root", recipe, lambda made: _make(made, packages, pins))
     return RealRoot(folder / "root.tar", folder / "old", folder / "new")
 
 
@@ -91,7 +91,7 @@ def _older(version: str, than: str) -> bool:
     return bool(said)
 
 
-def _make(folder: Path, pins: dict[str, str]) -> None:
+def _make(folder: Path, packages: Sequence[str], pins: dict[str, str]) -> None:
     preferences = folder / "before"
     text = "\n".join(f"Package: {name}\nPin: version {pin}\nPin-Priority: 1001\n" for name, pin in pins.items())
     preferences.write_text(text)
@@ -103,7 +103,7 @@ def _make(folder: Path, pins: dict[str, str]) -> None:
         "--customize-hook=rm -rf $1/var/cache/ldconfig $1/var/log/*.log $1/var/log/apt",
         f"--customize-hook=dpkg-query --admindir=$1/var/lib/dpkg -W >{folder / 'installed'}",
     ]
-    bootstrap(folder / "root.tar", PACKAGES, options)
+    bootstrap(folder / "root.tar", packages, options)
     changed = _changed((folder / "installed").read_text())
     for name in ("old", "new"):
         (folder / name).mkdir()
