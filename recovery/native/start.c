@@ -10,14 +10,16 @@
 #include <malloc.h>
 
 enum {
+    PIECE_BYTES_MAX = 1280 * 1024,     /* more than is written at once */
     KEPT_BYTES_MAX = 32 * 1024 * 1024, /* the largest threshold that malloc takes */
 };
 
 /* Frames come and go by the thousand. What malloc gives back to the system after each is faulted in again, page
- * by page, for the next: a third of the time of an installation. One arena, so that threads use the same memory. */
+ * by page, for the next: a third of the time of an installation. What is larger than a piece comes once, as an index does,
+ * and its place would be kept for nothing: 5 MB. One arena, so that threads use the same memory. */
 static void keep_memory(void)
 {
-    mallopt(M_MMAP_THRESHOLD, KEPT_BYTES_MAX);
+    mallopt(M_MMAP_THRESHOLD, PIECE_BYTES_MAX);
     mallopt(M_TRIM_THRESHOLD, KEPT_BYTES_MAX);
     mallopt(M_ARENA_MAX, 1);
 }
