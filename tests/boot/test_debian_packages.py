@@ -26,10 +26,9 @@ Description=Take a transaction, as somebody would from afar
 After=unbrick-mark-good.service unbrick-packages-restore.service
 DefaultDependencies=no
 Conflicts=shutdown.target
-ConditionPathExists=/data/t.ubk
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'unbrick packages apply {options} /data/t.ubk >/dev/console 2>&1; code=$$?; \\
+ExecStart=/bin/sh -c '{first}; unbrick packages apply {options} {where} >/dev/console 2>&1; code=$$?; \\
   echo "apply ended with $$code" >/dev/console; sync; [ $$code != {restart} ] || unbrick reboot'
 """
 
