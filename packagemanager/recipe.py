@@ -14,7 +14,7 @@ from struct import Struct
 
 from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, NO_DIGEST, Entry
 from packagemanager.errors import ArchiveError, TransactionError
-from packagemanager.tar import Names, has_control
+from packagemanager.tar import Names, clean, has_control
 from packagemanager.tar_header import ID_MAX, TIME_MAX
 from payload.digest import DIGEST_BYTES
 
@@ -229,8 +229,11 @@ def _decode_frame(cursor: _Cursor, old_files: list[OldFile], length: int, conten
 
 
 def is_path(path: str) -> bool:
-    """As `Entry.path` is: relative, no empty component, no ``.`` or ``..``, nothing that ends a line."""
-    return not has_control(_encoded(path)) and not {"", ".", ".."}.intersection(path.split("/"))
+    """As `Entry.path` is, and as a package may have it."""
+    try:
+        return path != "" and clean(_encoded(path)) == path
+    except ArchiveError:
+        return False
 
 
 def _encoded(path: str) -> bytes:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PATH_BYTES_MAX = 4095
 NAME_BYTES_MAX = 255
+DEPTH_MAX = 128  # folders are walked one below the other
 EXTENSION_BYTES_MAX = 64 << 10  # of a long name or a pax header
 CONTROLS = bytes((*range(0x20), 0x7F))
 EXTENSIONS_MAX = 4  # in front of one entry
@@ -185,6 +186,8 @@ def clean(path: bytes) -> str:
         raise _refused(f"{path[:PATH_BYTES_MAX]!r} is no path in a package")
     if any(len(part) > NAME_BYTES_MAX for part in parts):
         raise _refused(f"{path!r} has a name of more than {NAME_BYTES_MAX} bytes")
+    if len(parts) > DEPTH_MAX:
+        raise _refused(f"{path!r} has more than {DEPTH_MAX} folders, one in the other")
     return _text(b"/".join(parts))
 
 

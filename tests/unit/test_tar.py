@@ -94,7 +94,20 @@ def test_no_package_has_such_an_entry(kind: bytes, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../a", "a/../b", "a/..", "..", "./../a", "a/./../../b", "a\nb", "a\x1b[0m", "n" * 256]
+    "path",
+    [
+        "/etc/passwd",
+        "../a",
+        "a/../b",
+        "a/..",
+        "..",
+        "./../a",
+        "a/./../../b",
+        "a\nb",
+        "a\x1b[0m",
+        "n" * 256,
+        "d/" * 128 + "f",
+    ],
 )
 def test_paths_that_are_refused(path: str) -> None:
     assert "'" in refusal(tar_of([member(path)]))
