@@ -50,6 +50,14 @@ PEERS = (
         "cd /measured/client; curl -sf -o patch http://127.0.0.1:{port}/new.vcdiff; "
         "xdelta3 -d -f -s /measured/before.img patch out",
     ),
+    # By default it sees 64 MiB of the old image at a time; files move further where a system is updated in place.
+    DeltaContender(
+        "xdelta3 -B 512M",
+        (OLD_KNOWN,),
+        "xdelta3 -e -9 -S djw -B 536870912 -f -s /measured/before.img /measured/after.img /measured/server/wide.vcdiff",
+        "cd /measured/client; curl -sf -o patch http://127.0.0.1:{port}/wide.vcdiff; "
+        "xdelta3 -d -B 536870912 -f -s /measured/before.img patch out",
+    ),
     DeltaContender(
         "zstd --patch-from",
         (OLD_KNOWN,),
