@@ -155,7 +155,8 @@ def _temporary_directory(parent: Path) -> Iterator[Path]:
     """A directory beside its final place, so that a rename will do. Removes what killed builds left."""
     parent.mkdir(parents=True, exist_ok=True)
     for old in parent.glob(".part-*"):
-        if old.lstat().st_mtime < time.time() - STALE_SECONDS:
+        # Not by the time of its content, which is a package's: by that of the last change.
+        if old.lstat().st_ctime < time.time() - STALE_SECONDS:
             shutil.rmtree(old, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix=".part-", dir=parent))
     try:

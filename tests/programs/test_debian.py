@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import threading
@@ -206,6 +207,15 @@ def test_several_builds_at_once_share_the_cache(repository: Repository, tmp_path
     assert len(set(places)) == 1
     assert (places[0] / "usr/sbin/tool").read_bytes() == b"tool"
     assert not list((tmp_path / "cache").rglob(".part-*"))
+
+
+def test_a_folder_in_work_is_nobody_elses_to_remove(repository: Repository, tmp_path: Path) -> None:
+    """Unpacking gives it the time of a package's root, which may be years ago."""
+    work = tmp_path / "cache/sysroots/.part-of-another"
+    work.mkdir(parents=True)
+    os.utime(work, (0, 0))
+    unpack(fetch(["tool"], "", tmp_path / "cache", repository.options), tmp_path / "cache")
+    assert work.is_dir()
 
 
 def test_the_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
