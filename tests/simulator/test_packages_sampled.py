@@ -84,6 +84,8 @@ def lay_down(tree: FileSystem, archive: tarfile.TarFile, member: tarfile.TarInfo
         file = archive.extractfile(member)
         assert file is not None
         tree.write(path, [file.read()])
+    else:
+        return  # a device: no package has one
     tree.set_attributes(path, member.mode, member.uid, member.gid, int(member.mtime))
 
 
