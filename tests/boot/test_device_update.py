@@ -103,6 +103,7 @@ def test_an_update_that_is_cut_goes_on(two_slots: Kit, machine: MachineFactory, 
 RESUME = "tiny.unbrick=resume tiny.after=reboot"
 
 
+@pytest.mark.long
 @pytest.mark.requirement("M4")
 def test_a_downgrade_is_an_update(two_slots: Kit, machine: MachineFactory, tmp_path: Path) -> None:
     device = device_with(two_slots, machine, tmp_path, two_slots.bundle(2))
