@@ -16,9 +16,9 @@ from packagemanager.database import Database
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.opened import Opened
-from packagemanager.phases import BACK, FORWARD, TRYING
+from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE
 from packagemanager.root import Root
-from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
+from packagemanager.transact import NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
 from packagemanager.wanted import PATH as WANTED_PATH
 from payload.errors import FetchError
 
@@ -58,7 +58,6 @@ _OUTCOMES = {
     ON_TRIAL: (EXIT_DONE, "applied; `unbrick mark-good` confirms it, else it is undone after a few starts"),
     DONE: (EXIT_DONE, "applied"),
 }
-UNDONE = "undone"
 _OF_A_DISK = "`unbrick packages apply` finishes or undoes what was begun; then look after the disk."
 
 

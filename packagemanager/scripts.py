@@ -175,27 +175,17 @@ class Scripts:
 
     def marked(self, name: str) -> bytes | None:
         """What a mark says that was made under this kernel."""
-        path = f"{FOLDER}/{name}"
-        text = _read(self._tree, path)
-        if text is None:
-            text = _read(self._tree, f"{path}{NEXT}")
+        text = _read(self._tree, f"{FOLDER}/{name}")
         if text is None or not text.startswith(self._boot + b"\n"):
             return None
         return text[len(self._boot) + 1 :]
 
     def mark(self, name: str, content: bytes = b"") -> None:
         """At every moment there is the mark as it was or as it shall be: the disk may be full, or we are killed."""
-        path, following = f"{FOLDER}/{name}", f"{FOLDER}/{name}{NEXT}"
-        text = self._boot + b"\n" + content
-        if self._tree.look(path) is None:
-            if self._tree.look(following) is None:
-                self._tree.write(path, (text,))
-                return
-            self._tree.hard_link(following, path)
-        places.remove(self._tree, following)
-        self._tree.write(following, (text,))
-        self._tree.unlink(path)
-        self._tree.hard_link(following, path)
+        path = f"{FOLDER}/{name}"
+        places.remove(self._tree, f"{path}{NEXT}")
+        self._tree.write(f"{path}{NEXT}", (self._boot, b"\n", content))
+        self._tree.rename(f"{path}{NEXT}", path)
 
     def _plan(self) -> ScriptPlan:
         text = _read(self._tree, f"{FOLDER}/{PLAN}")

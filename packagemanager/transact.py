@@ -17,7 +17,7 @@ from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
 from packagemanager.order import Order
-from packagemanager.phases import APPLY, BACK, DAMAGED, FORWARD, TRYING
+from packagemanager.phases import APPLY, BACK, DAMAGED, DONE, FORWARD, TRYING
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.scripts import Scripts
 from packagemanager.space import check_kept, check_room
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Report = Callable[[str, int, int], None]
 
 
-NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL, DONE = "nothing", "waits-for-restart", "on-trial", "done"
+NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL = "nothing", "waits-for-restart", "on-trial"  # or DONE
 UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
 FINISHED = "finished"  # a mark: after a restart, what scripts did may be lost, and they run again
 LINES_IN_FACTS_MAX = 200

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Protocol
 
 from scripts.comparison import real_root, sides
-from scripts.virtual import apt
-from scripts.virtual.bootstrap import bootstrap, without
+from scripts.virtual import apt, debian_root
+from scripts.virtual.bootstrap import TRACES, bootstrap, removing, without
 from scripts.virtual.cache import cached
 from scripts.virtual.commands import SetupError, run
 from scripts.virtual.debian_root import LEFT_OUT, OF_THIS_MACHINE
 from scripts.virtual.image import MAKERS, make_image
 from scripts.virtual.layer import SOURCE_DATE_EPOCH
 
-SMALL = ("usr-is-merged", "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "procps")
 APPLIANCE = (
-    *SMALL, "python3", "perl", "curl", "openssh-server", "bind9-dnsutils", "php8.2-cli", "ca-certificates",
+    *debian_root.PACKAGES, "python3", "perl", "curl", "openssh-server", "bind9-dnsutils", "php8.2-cli",
+    "ca-certificates",
 )  # fmt: skip
 IN_PLACE = {"server": real_root.PACKAGES, "appliance": APPLIANCE}
 REBUILT = "rebuilt"
@@ -111,12 +111,10 @@ def _update(image: Path, place: Path, packages: Path) -> None:
 
 
 def _root(sources: Sequence[str], cache: Path) -> Path:
-    recipe = {"sources": sources, "packages": SMALL, "left_out": LEFT_OUT, "epoch": SOURCE_DATE_EPOCH}
+    recipe = {"sources": sources, "packages": debian_root.PACKAGES, "left_out": LEFT_OUT, "epoch": SOURCE_DATE_EPOCH}
     return cached(cache, "pair-rebuilt", recipe, lambda folder: _install(folder, sources)) / "root.tar"
 
 
 def _install(folder: Path, sources: Sequence[str]) -> None:
-    this_machine = f"--customize-hook=rm -f {' '.join('$1/' + path for path in OF_THIS_MACHINE)}"
-    traces = "--customize-hook=rm -rf $1/var/cache/ldconfig $1/var/log/*.log $1/var/log/apt"
-    options = ["--variant=minbase", *without(LEFT_OUT), this_machine, traces]
-    bootstrap(folder / "root.tar", SMALL, options, sources)
+    options = ["--variant=minbase", *without(LEFT_OUT), removing((*OF_THIS_MACHINE, *TRACES))]
+    bootstrap(folder / "root.tar", debian_root.PACKAGES, options, sources)

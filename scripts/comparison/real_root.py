@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.virtual import apt
-from scripts.virtual.bootstrap import bootstrap
+from scripts.virtual.bootstrap import TRACES, bootstrap, removing
 from scripts.virtual.cache import cached
 from scripts.virtual.commands import run
 from scripts.virtual.debian_root import OF_THIS_MACHINE
@@ -95,12 +95,10 @@ def _make(folder: Path, packages: Sequence[str], pins: dict[str, str]) -> None:
     preferences = folder / "before"
     text = "\n".join(f"Package: {name}\nPin: version {pin}\nPin-Priority: 1001\n" for name, pin in pins.items())
     preferences.write_text(text)
-    this_machine = " ".join(f"$1/{path}" for path in (*OF_THIS_MACHINE, PREFERENCES))
     options = [
         "--variant=minbase",
         f"--setup-hook=mkdir -p $1/etc/apt/preferences.d && cp {preferences} $1/{PREFERENCES}",
-        f"--customize-hook=rm -f {this_machine}",
-        "--customize-hook=rm -rf $1/var/cache/ldconfig $1/var/log/*.log $1/var/log/apt",
+        removing((*OF_THIS_MACHINE, PREFERENCES, *TRACES)),
         f"--customize-hook=dpkg-query --admindir=$1/var/lib/dpkg -W >{folder / 'installed'}",
     ]
     bootstrap(folder / "root.tar", packages, options)

@@ -35,6 +35,15 @@ def bootstrap(
     run(command, hint=apt.DOWNLOAD_HINT, environment=environment)
 
 
+# What a machine leaves in a root that it made: paths in it, as the shell expands them.
+TRACES = ("var/cache/ldconfig", "var/log/*.log", "var/log/apt")
+
+
+def removing(paths: Sequence[str]) -> str:
+    """The option that removes files of the root when all is installed."""
+    return f"--customize-hook=rm -rf {' '.join(f'$1/{path}' for path in paths)}"
+
+
 def without(paths: Sequence[str]) -> list[str]:
     """The options that leave files out: dpkg's own (``path-exclude=…``)."""
     return [f"--dpkgopt={path}" for path in paths]

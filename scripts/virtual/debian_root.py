@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.virtual import apt
-from scripts.virtual.bootstrap import bootstrap, without
+from scripts.virtual.bootstrap import bootstrap, removing, without
 from scripts.virtual.cache import cached
 from scripts.virtual.image import MAKERS, OsImage, OsRecipe, make_image
 from scripts.virtual.layer import SOURCE_DATE_EPOCH, Layer
@@ -116,8 +116,8 @@ def build_base(cache: Path, packages: Sequence[str] = PACKAGES) -> Path:
 
 
 def _install_packages(folder: Path, packages: Sequence[str]) -> None:
-    this_machine = f"--customize-hook=rm -f {' '.join('$1/' + path for path in OF_THIS_MACHINE)}"
-    bootstrap(folder / "base.tar", packages, ["--variant=essential", *without(LEFT_OUT), this_machine])
+    options = ["--variant=essential", *without(LEFT_OUT), removing(OF_THIS_MACHINE)]
+    bootstrap(folder / "base.tar", packages, options)
 
 
 def layer_of(recipe: OsRecipe, base: Path) -> Layer:

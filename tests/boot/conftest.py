@@ -23,12 +23,12 @@ def kit() -> Kit:
     return made_once(FOLDER)
 
 
-def made_once(folder: Path, **options: Any) -> Kit:
-    """The tiny device's kit in ``folder``; tests run in several processes."""
+def made_once(folder: Path, system: str = "tiny", **options: Any) -> Kit:
+    """A device's kit in ``folder``; tests run in several processes."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return make_kit(folder, "tiny", say=lambda _text: None, **options)
+        return make_kit(folder, system, say=lambda _text: None, **options)
 
 
 @pytest.fixture(scope="session")

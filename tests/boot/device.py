@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qemu.pytest_plugin import MachineFactory
     from scripts.virtual.disk import DeviceDisk
     from scripts.virtual.kit import Kit
+    from scripts.virtual.layer import Layer
     from statemachine.record import Record
 
 LOOKED_AT_SECONDS = 120.0  # a start, and a look at everything
@@ -93,9 +94,13 @@ class Device:
 
     def break_os(self, misbehave: str) -> str:
         """Its OS's own state makes it fail, the image is fine. The folder of that state."""
+        return self.lay_over(breakage(misbehave))
+
+    def lay_over(self, layer: Layer) -> str:
+        """Files of its OS's own state, as if that had written them. The folder of that state."""
         record = self.record
         folder = f"{record.installed.digest[:16].hex()}-{record.upper_generation}"
-        for path, content, mode in breakage(misbehave).files():
+        for path, content, mode in layer.files():
             self.disk.data.write(f"/system/{folder}/upper/{path}", content, mode)
         return folder
 

@@ -10,9 +10,10 @@ import pytest
 from packagemanager.master.repository import deb_file
 from qemu.pytest_plugin import MachineFactory
 from scripts.virtual import debian_root
-from scripts.virtual.kit import CACHE, make_kit
+from scripts.virtual.kit import CACHE
 from scripts.virtual.layout import Device as DeviceOptions
 from scripts.virtual.web_server import WebServer
+from tests.boot.conftest import made_once
 from tests.boot.debian_packages import Base
 from tests.boot.device import Device
 from tests.boot.package_root import found
@@ -29,18 +30,14 @@ BESIDE_BYTES_MAX = 200_000
 
 
 def test_a_transaction_is_taken_from_a_web_server(machine: MachineFactory, tmp_path: Path) -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    options = DeviceOptions(network=True, boot_modules=("virtio_net",))
-    kit = make_kit(FOLDER, "debian", options, say=lambda _text: None)
+    kit = made_once(FOLDER, "debian", device=DeviceOptions(network=True, boot_modules=("virtio_net",)))
     device = Device(kit, kit.disk(tmp_path / "device.img", kit.bundle(1)), machine)
     package = deb_file(make_deb(tmp_path / "debs", "sample", "1.0", {"usr/lib/sample/file": NOISE}))
     with WebServer(tmp_path / "web", CACHE) as web:
         base = Base(debian_root.build_base(CACHE))
         key = kit.folder / "signing.key"
         base.transaction([package], 7, kit.device.compatible, key, web.files / "t.ubk")
-        installed = device.record.installed.digest[:16].hex()
-        for path, content, mode in taking("--live", 0, web.url("t.ubk"), ADDRESS).files():
-            device.disk.data.write(f"/system/{installed}-0/upper/{path}", content, mode)
+        device.lay_over(taking("--live", 0, web.url("t.ubk"), ADDRESS))
         guest = device.power_on(network="virtio-net-pci")
         for line in ("E100 confirmed", "apply ended with 0", "E100 confirmed", "apply ended with 2"):
             guest.expect(line, SECONDS)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
 
 import pytest
 
 from qemu.pytest_plugin import MachineFactory
 from scripts.virtual import debian_root
-from scripts.virtual.kit import CACHE, Kit, make_kit
+from scripts.virtual.kit import CACHE, Kit
 from scripts.virtual.layer import Layer
+from tests.boot.conftest import made_once
 from tests.boot.debian_packages import BROKEN, Base
 from tests.boot.device import Device
 from tests.boot.package_root import found
@@ -35,10 +35,7 @@ ExecStart=/bin/sh -c '{first}; unbrick packages apply {options} {where} >/dev/co
 
 @pytest.fixture(scope="module")
 def kit() -> Kit:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:  # tests run in several processes
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return make_kit(FOLDER, "debian", say=lambda _text: None)
+    return made_once(FOLDER, "debian")
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +66,7 @@ def device(kit: Kit, base: Base, machine: MachineFactory, tmp_path: Path) -> Dev
 
 def take(device: Device, *lines: str, options: str = "", restart: int = 4) -> str:
     """Switch it on, have its OS take the transaction, wait for these lines in turn, switch it off."""
-    installed = device.record.installed.digest[:16].hex()
-    for path, content, mode in taking(options, restart).files():
-        device.disk.data.write(f"/system/{installed}-0/upper/{path}", content, mode)
+    device.lay_over(taking(options, restart))
     guest = device.power_on()
     for line in lines:
         guest.expect(line, SECONDS)

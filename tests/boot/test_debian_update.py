@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from packagemanager.places import TRANSACTION as UNDER_WAY
 from qemu.pytest_plugin import MachineFactory
 from scripts.comparison import database_difference, sides, tree_difference
 from scripts.comparison.real_root import RealRoot, real_root
-from scripts.virtual.kit import CACHE, Kit, make_kit
+from scripts.virtual.kit import CACHE, Kit
 from scripts.virtual.layer import Layer
 from scripts.virtual.layout import MIB, plan
+from tests.boot.conftest import made_once
 from tests.boot.debian_packages import Base
 from tests.boot.device import Device
 from tests.boot.package_root import mounted
@@ -45,10 +45,7 @@ def real() -> RealRoot:
 
 @pytest.fixture(scope="module")
 def kit() -> Kit:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:  # tests run in several processes
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return make_kit(FOLDER, "debian", say=lambda _text: None, layout=LAYOUT)
+    return made_once(FOLDER, "debian", layout=LAYOUT)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +72,7 @@ def offer(device: Device, real: RealRoot, folder: Path, layer: Layer, *, deltas:
     base.transaction(new, 7, kit.device.compatible, key, folder / "t.ubk", old if deltas else ())
     device.disk.data.write("/user/t.ubk", (folder / "t.ubk").read_bytes())
     layer.file("etc/systemd/system/unbrick-mark-good.service.d/zz-patience.conf", PATIENCE)
-    installed = device.record.installed.digest[:16].hex()
-    for path, content, mode in layer.files():
-        device.disk.data.write(f"/system/{installed}-0/upper/{path}", content, mode)
+    device.lay_over(layer)
 
 
 def differences(by_dpkg: Path, ours: Path) -> Iterator[str]:

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
 
 import pytest
 
 from qemu.faults import Fault
 from qemu.pytest_plugin import MachineFactory
-from scripts.virtual.kit import Kit, make_kit
-from scripts.virtual.layout import TINY_SPARE, TINY_TWO_SLOTS, Layout
+from scripts.virtual.kit import Kit
+from scripts.virtual.layout import TINY_SPARE, TINY_TWO_SLOTS
+from tests.boot.conftest import FOLDER, made_once
 from tests.boot.device import CONFIRMED_SECONDS, Device, shown
 
 pytestmark = [pytest.mark.boot, pytest.mark.requirement("M6", "M7")]
 
-FOLDER = Path(__file__).parents[2] / "build" / "boot-tests"
 INSTALL = "tiny.unbrick=install,/data/os.ubk tiny.after=reboot"
 ENDED = "tiny-os: unbrick ended with"
 
 
-def made(name: str, layout: Layout) -> Kit:
-    folder = FOLDER / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # tests run in several processes
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return make_kit(folder, "tiny", say=lambda _text: None, layout=layout)
-
-
 @pytest.fixture(scope="module")
 def two_slots() -> Kit:
-    return made("two-slots", TINY_TWO_SLOTS)
+    return made_once(FOLDER / "two-slots", layout=TINY_TWO_SLOTS)
 
 
 @pytest.fixture(scope="module")
 def one_slot() -> Kit:
-    return made("one-slot", TINY_SPARE)
+    return made_once(FOLDER / "one-slot", layout=TINY_SPARE)
 
 
 def device_with(kit: Kit, machine: MachineFactory, folder: Path, bundle: Path, installed: int = 1) -> Device:
