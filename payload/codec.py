@@ -20,7 +20,7 @@ def ed25519_verify(signature: bytes, message: bytes, public_key: bytes) -> bool:
     return _ed25519_verify(signature, message, public_key)
 
 
-def zstd_decompress(stored: bytes, size: int, dictionary: bytes | bytearray = b"") -> bytes:
+def zstd_decompress(stored: bytes, size: int, dictionary: bytes | bytearray | memoryview = b"") -> bytes:
     """The content of one zstd frame, which must be exactly ``size`` bytes.
 
     ``dictionary`` is plain content that the frame was compressed against, or nothing. Memory is bounded
@@ -48,7 +48,7 @@ def _host_ed25519_verify(signature: bytes, message: bytes, public_key: bytes) ->
     return True
 
 
-def _host_zstd_decompress(stored: bytes, size_max: int, dictionary: bytes | bytearray = b"") -> bytes:
+def _host_zstd_decompress(stored: bytes, size_max: int, dictionary: bytes | bytearray | memoryview = b"") -> bytes:
     try:  # guarded, as above
         import zstandard
     except ImportError:

@@ -44,9 +44,21 @@ if TYPE_CHECKING:
 Work = TypeVar("Work")
 Made = TypeVar("Made")
 
-CONTEXT_BYTES = 32 << 10
+CONTEXT_BYTES = 256 << 10
 DIGEST_BYTES = 6
-UNIT_LEVEL = 19
+# Nearly all of the time goes into looking at the context; deeper than 4 costs more than it finds.
+UNIT_PARAMETERS = zstandard.ZstdCompressionParameters(
+    window_log=(CONTEXT_BYTES + BLOCK_BYTES).bit_length(),
+    hash_log=17,
+    chain_log=19,
+    search_log=4,
+    min_match=3,
+    target_length=256,
+    strategy=zstandard.STRATEGY_BTULTRA2,
+    write_content_size=False,
+    write_checksum=False,
+    write_dict_id=False,
+)
 REFERENCE_LEVEL = 19
 INDEX_LEVEL = 19
 BLOCK_TYPE_COMPRESSED = 2
@@ -188,16 +200,8 @@ def _pack_units(work: tuple[bytes, int]) -> list[tuple[bytes, bytes]]:
 
 def _pack_unit(block: bytes, context: bytes) -> bytes:
     """The one compressed block of a zstd frame; the plain block where that is not smaller, or not one block."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        UNIT_LEVEL,
-        source_size=BLOCK_BYTES,
-        dict_size=len(context),
-        write_content_size=False,
-        write_checksum=False,
-        write_dict_id=False,
-    )
     dictionary = zstandard.ZstdCompressionDict(context, zstandard.DICT_TYPE_RAWCONTENT) if context else None
-    packed = zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters).compress(block)
+    packed = zstandard.ZstdCompressor(dict_data=dictionary, compression_params=UNIT_PARAMETERS).compress(block)
     unit = packed[len(UNIT_FRAME_START) + BLOCK_START_BYTES :]
     start = int.from_bytes(packed[len(UNIT_FRAME_START) :][:BLOCK_START_BYTES], "little")
     is_one_block = start == len(unit) << 3 | BLOCK_TYPE_COMPRESSED << 1 | 1

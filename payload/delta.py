@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from payload.bundle import Header, Reader
     from payload.manifest import Image, Manifest
 
+    Buffer = bytes | memoryview
     # (first block, number of blocks) of the old version's image
     Extent = tuple[int, int]
 
@@ -233,7 +234,7 @@ def encode_block_index(offset: int, digest_bytes: int, context_bytes: int, block
     )
 
 
-def unpack_unit(stored: bytes, context: bytes) -> bytes:
+def unpack_unit(stored: Buffer, context: Buffer) -> Buffer:
     """The block of 4 KiB that ``stored`` is, given the bytes of the image in front of it.
 
     A unit is one compressed block of zstd without the frame around it, or the plain block.
@@ -244,7 +245,7 @@ def unpack_unit(stored: bytes, context: bytes) -> bytes:
     if len(stored) == BLOCK_BYTES:
         return stored
     block_start = (len(stored) << 3 | LAST_COMPRESSED_BLOCK).to_bytes(3, "little")
-    return zstd_decompress(UNIT_FRAME_START + block_start + stored, BLOCK_BYTES, context)
+    return zstd_decompress(b"".join((UNIT_FRAME_START, block_start, stored)), BLOCK_BYTES, context)
 
 
 class Reference:

@@ -138,19 +138,18 @@ class _FromBlocks:
 
     def frame(self, index: int) -> bytes:
         position = self._plain.table.position(index)
-        context = min(self._index.context_bytes, position)
-        made = bytearray(self._target.read(position - context, context) if context else b"")
-        stored = b"".join(read_exactly(self._plain.reader, *wanted) for wanted in self.ranges(index))
-        at = 0
+        at = context = min(self._index.context_bytes, position)
+        made = memoryview(bytearray(context + self._plain.table[index].plain_length))
+        made[:at] = self._target.read(position - context, context) if context else b""
+        stored = memoryview(b"".join(read_exactly(self._plain.reader, *wanted) for wanted in self.ranges(index)))
         for place, length, blocks in self._pieces(index):
+            end = at + blocks * BLOCK_BYTES
             if place != NOWHERE:
-                made += self._places.read(place, blocks)
-            elif length == 0:
-                made += bytes(BLOCK_BYTES)
-            else:
-                before = made[max(0, len(made) - self._index.context_bytes) :]
-                made += unpack_unit(stored[at : at + length], bytes(before))
-                at += length
+                made[at:end] = self._places.read(place, blocks)
+            elif length:
+                made[at:end] = unpack_unit(stored[:length], made[max(0, at - self._index.context_bytes) : at])
+                stored = stored[length:]
+            at = end
         return bytes(made[context:])
 
     def _pieces(self, index: int) -> Iterator[tuple[int, int, int]]:

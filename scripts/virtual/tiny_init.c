@@ -2,7 +2,8 @@
  * with the device's own command and waits. What goes wrong with it is read from /etc/misbehave, which an
  * overlay may change; what it does at the end from /etc/after-good, or `tiny.after=` on the kernel's
  * command line, and `tiny.unbrick=` there runs the device's command with these words, which `tiny.kill=` ends after so
- * many milliseconds. Statically linked; needs no other file but /usr/lib/unbrick/unbrick.
+ * many milliseconds; `reboot-until-done` is over when that command finds nothing left to do. Statically linked; needs
+ * no other file but /usr/lib/unbrick/unbrick.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 #define TEXT_BYTES_MAX 4096
 #define WORDS_MAX 8
 #define NOTHING_TO_CONFIRM 2
+#define NOTHING_LEFT 2
 
 struct behaviour {
 	const char *name;
@@ -27,6 +29,7 @@ struct behaviour {
 };
 
 static char version[TEXT_BYTES_MAX];
+static int ended_with = -1; /* the exit status of what `tiny.unbrick=` asked for */
 
 static void say(const char *text, const char *detail)
 {
@@ -117,6 +120,11 @@ static void power_off(void) { end_with(RB_POWER_OFF); }
 static void restart(void) { end_with(RB_AUTOBOOT); }
 static void leave(void) { exit(1); }
 
+static void restart_until_done(void)
+{
+	end_with(ended_with == NOTHING_LEFT ? RB_POWER_OFF : RB_AUTOBOOT);
+}
+
 static void panic(void)
 {
 	write_text("/proc/sys/kernel/sysrq", "1");
@@ -127,6 +135,7 @@ static void panic(void)
 static const struct behaviour behaviours[] = {
 	{ "panic", panic },   { "exit", leave },         { "hang", hang },
 	{ "never-good", idle }, { "poweroff", power_off }, { "reboot", restart },
+	{ "reboot-until-done", restart_until_done },
 	{ NULL, NULL },
 };
 
@@ -213,7 +222,8 @@ static void run_unbrick(void)
 	if (child > 0)
 		kill_in_time(child);
 	if (child > 0 && waitpid(child, &status, 0) == child) {
-		snprintf(text, sizeof(text), "%d", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+		ended_with = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+		snprintf(text, sizeof(text), "%d", ended_with);
 		say("unbrick ended with ", text);
 	}
 }

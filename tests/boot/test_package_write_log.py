@@ -68,14 +68,13 @@ def files_of(device: Device, folder: Path) -> Found:
 
 
 def until_over(kit: Kit, disk: DeviceDisk, folder: Path, name: str, work: str, log: Path | None = None) -> str:
-    """Boot until the OS has what it was to have, and is switched off. Why that did not happen; empty if it did."""
+    """Boot until the OS has what it was to have and switches itself off. Why that did not happen; empty if it did."""
     disks = (Disk(disk.path, kit.device.serial, log=log),)
+    append = work.replace("=reboot", "=reboot-until-done") or OFF
     try:
-        if work:
-            with Machine(kit.options(disk, work, disks=disks), folder, name) as guest:
+        with Machine(kit.options(disk, append, disks=disks), folder, name) as guest:
+            if work:
                 guest.expect(THERE, CONFIRMED_SECONDS)
-            disks = (Disk(disk.path, kit.device.serial),)
-        with Machine(kit.options(disk, OFF, disks=disks), folder, f"{name}-off") as guest:
             guest.wait_exit(CONFIRMED_SECONDS)
     except LabError as error:
         return str(error)
