@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.fault("S1", "S2", "S3", "S4"),
 ]
 
-STATES, SECOND_CUTS = 50, 34  # of each recording, booted
+STATES = 34  # of each recording, booted; and so many that are cut once more
 OFF = "tiny.after=poweroff"
 THERE = f"{ENDED} 2"  # there is nothing left to apply
 PLAN: dict[str, bytes | None] = {
@@ -138,5 +138,5 @@ def test_every_state_comes_to_the_set_that_was_meant(recording: Recording, tmp_p
 
 
 def test_a_second_cut_in_what_the_first_one_left(recording: Recording, tmp_path: Path) -> None:
-    cuts = power_cuts(recording.log, SECOND_CUTS, seed=1)
+    cuts = power_cuts(recording.log, STATES, seed=1)
     assert list(problems(recording, cuts, tmp_path, cut_again=True)) == []
