@@ -195,7 +195,7 @@ class _Writer:
         return [digest(directory) for directory in directories]
 
     def _write_indexes(self, writer: DeltaWriter, new: NewImage) -> bytes:
-        units = [writer.blocks(new)] if self._bundle.units else []
+        units = [writer.blocks(new, self._old_versions)] if self._bundle.units else []
         references = [writer.references(new, old) for old in self._old_versions]
         return encode_directory(units + [entry for entry in references if entry is not None])
 

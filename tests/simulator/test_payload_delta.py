@@ -18,7 +18,9 @@ from payload.delta import (
     DIRECTORY_START,
     REFERENCE_INDEX_START,
     REFERENCES,
+    BlockIndex,
     read_directory,
+    read_index,
 )
 from payload.device_region import DeviceRegion
 from payload.errors import PayloadInputError, PayloadTruncatedError
@@ -208,6 +210,26 @@ def test_several_images_have_a_directory_each(tmp_path: Path, old: Version) -> N
         install(device.slot, device.headers, reader, header, chosen, target_broken=True, reuse=reuse)
         assert device.slot.disk.peek(16384, len(image)) == image
         assert reader.fetched() < 40_000
+
+
+def test_a_unit_sees_far_and_less_far_where_an_old_version_has_its_block(tmp_path: Path) -> None:
+    chance = random.Random(6)
+    blocks = [chance.randbytes(BLOCK) for _ in range(80)]
+    blocks[60] = blocks[10][:-4] + b"new!"
+    image = b"".join(blocks)
+    old = Version(tmp_path, "old", image, 1, units=False)
+
+    def unit_bytes(*olds: Version) -> int:
+        version = Version(tmp_path, "new", image, 2, *olds)
+        reader = BytesReader(version.content)
+        entry = read_directory(reader, version.header, version.manifest, version.image)[0]
+        index = BlockIndex(read_index(reader, len(version.header.raw), entry), version.image)
+        device = Device(b"", b"".join(blocks[:60] + blocks[61:]), len(image) + FRAME)
+        device.install(version, CountingReader(version.content), [Seed(device.other)])
+        return index.frame_units(60 // 16)[60 % 16][1]
+
+    assert unit_bytes() < 100
+    assert unit_bytes(old) == BLOCK
 
 
 def test_the_same_input_gives_the_same_delta_part(tmp_path: Path, new: Version, old: Version) -> None:
