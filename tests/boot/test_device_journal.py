@@ -63,6 +63,7 @@ def test_the_journal_of_another_device_is_not_believed(device: Device) -> None:
     assert device.record.floor == 1
 
 
+@pytest.mark.long
 @pytest.mark.fault("S7")
 def test_one_copy_that_takes_no_writes_is_not_missed(device: Device) -> None:
     device.boot(faults=(sector_fails("write", device.next_sector("journal-1")),))

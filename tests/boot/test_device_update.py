@@ -104,6 +104,7 @@ def test_a_downgrade_is_an_update(two_slots: Kit, machine: MachineFactory, tmp_p
     assert (device.record.installed.version, device.record.floor) == (1, 1)
 
 
+@pytest.mark.long
 def test_one_slot_is_installed_by_recovery(one_slot: Kit, machine: MachineFactory, tmp_path: Path) -> None:
     device = device_with(one_slot, machine, tmp_path, one_slot.bundle(2))
     staged = ("E114 update-requested", "E309 replacement-verified: REINSTALLING", "E102 installed: VERIFYING")

@@ -262,7 +262,7 @@ def test_a_rotation_comes_with_a_payload(world: World) -> None:
 @pytest.mark.sweep
 @pytest.mark.requirement("D6", "M7")
 @pytest.mark.fault("T5", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10")
-@pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.parametrize("sweep", ["cuts", pytest.param("two cuts", marks=pytest.mark.long), "faults"])
 def test_cut_during_rotation(world: World, sweep: str) -> None:
     assert list(SWEEPS[sweep](world)) == []
 
