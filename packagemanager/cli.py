@@ -213,6 +213,8 @@ def _resumed(chosen: Namespace, resumed: Resumed) -> int:
     serial = int(resumed.facts.get("serial", "0") or 0)
     if resumed.found is None:
         return _report(chosen, NOTHING_TO_DO, EXIT_NOTHING, "no transaction was interrupted", serial=serial)
+    if resumed.now == FORWARD:
+        return _report(chosen, WAITS_FOR_RESTART, *_OUTCOMES[WAITS_FOR_RESTART], serial=serial)
     if resumed.now == TRYING:
         return _report(chosen, ON_TRIAL, *_OUTCOMES[ON_TRIAL], serial=serial)
     for path, reason in resumed.left:
@@ -276,6 +278,7 @@ def _gc(chosen: Namespace, place: Place) -> int:
     with Root(chosen.root) as tree:
         manager = _manager(chosen, place, tree)
         resumed = manager.resume(settle=manager.ledger is None)
+        resumed.check_not_waiting()
         with DpkgLock(tree, manager.engine.lock()):
             if manager.engine.phase() in (FORWARD, BACK):
                 raise RefusedError("another process began a transaction", "Wait for it to end.")

@@ -12,7 +12,7 @@ from packagemanager import damage, places, plan_check, plan_file, room, steps
 from packagemanager.entry import NO_DIGEST
 from packagemanager.errors import NO_ROOM, UNCHANGED, BlockedError, PackageError, RefusedError, disk_error
 from packagemanager.operation import PUT, REMOVE, REMOVE_DIRECTORY, Operation
-from packagemanager.phases import BACK, DAMAGED, DONE, FORWARD, TRYING, UNDONE
+from packagemanager.phases import AT_START, BACK, DAMAGED, DONE, FORWARD, TRYING, UNDONE, WHEN
 from packagemanager.plan_file import Plan
 from packagemanager.whole_file import read_whole
 
@@ -48,6 +48,13 @@ class Resumed:
         self.now = now
         self.facts = facts
         self.left = left
+
+    def check_not_waiting(self) -> None:
+        """Raises: RefusedError: what is under way is recovery's, at the next start."""
+        if self.now == FORWARD:
+            raise RefusedError(
+                "a transaction waits for the next start", "restart to have it, or drop it: unbrick packages undo"
+            )
 
     def __repr__(self) -> str:
         return f"Resumed({self.found} -> {self.now}, left={self.left})"
@@ -157,9 +164,11 @@ class Engine:
         _told(self._enter, DONE, plan)
         _told(self._remove)
 
-    def resume(self) -> Resumed:
-        """Finish what a cut began: see docs/packages.md. What is in "trying" stays so: its owner decides."""
-        return _told(self._resume)
+    def resume(self, *, at_start: bool = False) -> Resumed:
+        """Finish what a cut began: see docs/packages.md. What is in "trying" stays so: its owner decides. So does what
+        waits for the next start, unless this is ``at_start``: nothing of the root runs.
+        """
+        return _told(self._resume, at_start)
 
     def drop(self) -> None:
         """Remove the transaction's folder, whatever is in it; the system's files stay as they are.
@@ -229,10 +238,12 @@ class Engine:
         self._remove()
         return tuple(left)
 
-    def _resume(self) -> Resumed:
+    def _resume(self, at_start: bool) -> Resumed:
         if self._tree.look(places.TRANSACTION) is None:
             return Resumed(None, None, {})
         phase, plan = self._situation()
+        if phase == FORWARD and plan is not None and plan.facts.get(WHEN) == AT_START and not at_start:
+            return Resumed(FORWARD, FORWARD, plan.facts)
         if plan is not None and phase in _RESUME:
             return _RESUME[phase](self, plan)
         if phase != DAMAGED:

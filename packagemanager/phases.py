@@ -14,3 +14,5 @@ DAMAGED = "damaged"
 
 # The fact "kind" of a plan. What is not this needs no trial: a repair, an adoption.
 APPLY = "apply"
+# The fact "when" of a plan that waits: it is carried out before the OS runs, not while it does.
+WHEN, AT_START = "when", "start"

@@ -70,6 +70,7 @@ def repair(tree: Tree, bring: Bring, alive: Callable[[], None] = lambda: None, *
 
 def _clear_the_way(engine: Engine) -> None:
     resumed = engine.resume()
+    resumed.check_not_waiting()
     if resumed.now == DAMAGED:
         engine.drop()  # nobody can tell any more what it wanted: what the records say counts
     elif resumed.now == TRYING:

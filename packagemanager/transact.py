@@ -17,7 +17,7 @@ from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
 from packagemanager.order import Order
-from packagemanager.phases import APPLY, BACK, DAMAGED, DONE, FORWARD, TRYING
+from packagemanager.phases import APPLY, AT_START, BACK, DAMAGED, DONE, FORWARD, TRYING, WHEN
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.scripts import Scripts
 from packagemanager.space import check_kept, check_room
@@ -126,10 +126,10 @@ class Manager:
             database = Database(self.tree)
             if self._is_done(order, database):
                 return NOTHING_TO_DO
-            changes = self._prepare(order, database)
-            self._begin(order)
-            if live is False or (live is None and needs_restart(changes)):
+            if self._prepare(order, database, live):
+                self._begin(order)
                 return WAITS_FOR_RESTART
+            self._begin(order)
             self._go_forward()
             self._configure(self._take_back, settle)
             return self._settle() if settle else ON_TRIAL
@@ -203,6 +203,7 @@ class Manager:
 
     def _clear_the_way(self) -> None:
         resumed = self._resume()
+        resumed.check_not_waiting()
         if resumed.now == TRYING:
             raise RefusedError(
                 "the packages of the last transaction are on trial",
@@ -210,7 +211,9 @@ class Manager:
             )
 
     def _resume(self) -> Resumed:
-        resumed = self.engine.resume()
+        resumed = self.engine.resume(at_start=self.ledger is None)
+        if resumed.now == FORWARD:
+            return resumed
         if resumed.now == DAMAGED:
             raise DatabaseError(
                 "a transaction is under way and its plan does not read",
@@ -244,8 +247,8 @@ class Manager:
             scripts.back()
         scripts.forget()
 
-    def _prepare(self, order: Order, database: Database) -> Changes:
-        """Steps 1 to 4: everything that is new is durable beside the old."""
+    def _prepare(self, order: Order, database: Database, live: bool | None) -> bool:
+        """Steps 1 to 4: everything that is new is durable beside the old. Whether it waits for the next start."""
         changes, sources = self._decide(order, database)
         check_room(self.tree, changes)
         staging = Staging(self.tree)
@@ -264,13 +267,16 @@ class Manager:
             "changes": "\n".join(changes.lines()[:LINES_IN_FACTS_MAX]),
             "kind": APPLY,
         }
+        waits = live is False or (live is None and needs_restart(changes))
+        if waits:
+            facts[WHEN] = AT_START
         self._count("prepare", len(plan.steps))
         try:
             self.engine.prepare(plan.operations, facts)
         except PackageError:
             self._end_scripts()
             raise
-        return changes
+        return waits
 
     def _stage(
         self,

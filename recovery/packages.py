@@ -65,7 +65,7 @@ def _first_done(works: tuple[Callable[[Engine, Record], Result], ...], engine: E
 
 
 def _finish(engine: Engine, record: Record) -> Result:
-    resumed = engine.resume()
+    resumed = engine.resume(at_start=True)
     _tell(resumed.left)
     if resumed.now == DAMAGED:
         return _DAMAGED

@@ -144,7 +144,7 @@ def test_recovery_changes_the_files_and_the_system_runs_the_scripts(well: bool) 
     assert not any("postinst" in call for call in scripts.calls)
 
     tree = tree.restarted()
-    assert Engine(tree).resume().now == TRYING  # recovery, before the system runs
+    assert Engine(tree).resume(at_start=True).now == TRYING  # recovery, before the system runs
     manager = Manager(tree, run=scripts)
     assert manager.resume().now == TRYING
     assert scripts.calls[-1] == "p.postinst configure 1"

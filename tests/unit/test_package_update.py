@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from packagemanager import places
+from packagemanager import cli, places
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
+from packagemanager.phases import FORWARD
+from packagemanager.repair import repair
 from packagemanager.root import Root
 from packagemanager.store import Store
 from packagemanager.wanted import PATH as WANTED
@@ -120,6 +124,23 @@ def test_a_transaction_is_staged_finished_by_recovery_and_kept(world: World) -> 
     assert (world.record.state, world.record.packages_good) == ("CONFIRMED", 7)
     assert not (world.root / "var/lib/unbrick/packages/transaction").exists()
     assert world.store.serials() == [7]
+
+
+def test_what_waits_for_the_next_start_is_left_to_it_by_the_running_os(world: World) -> None:
+    apply(world, world.transaction(world.package("1.0")), live=False)
+    manager = world.packages().manager()
+    assert manager.resume().now == FORWARD
+    assert cli._resumed(Namespace(json=True), manager.resume()) == cli.EXIT_RESTART
+    for work in (
+        lambda: repair(manager.tree, lambda _keys: {}, lambda: None),
+        lambda: cli._gc(Namespace(root=str(world.root), json=True), Mock(**{"ledger.return_value": manager.ledger})),
+        manager._clear_the_way,
+    ):
+        with pytest.raises(RefusedError, match="waits for the next start"):
+            work()
+    assert world.content() == ""
+    assert world.recover() == "packages_finished"
+    assert world.content() == "1.0"
 
 
 @pytest.mark.requirement("M20")
