@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,7 +29,7 @@ from payload.delta import (
     encode_reference_index,
 )
 from payload.digest import digest
-from payload.errors import PayloadError, PayloadInputError
+from payload.errors import PayloadInputError
 from payload.frames import FrameReader
 from payload.manifest import Image, decode
 from payload.seeds import ImageInBundle
@@ -102,20 +101,29 @@ class OldVersion:
         self.manifest = decode(self.header.manifest_bytes)
         attach_tables(self.manifest, self.header.tables)
 
-    @contextmanager
-    def readable(self) -> Iterator[None]:
-        """Raises: PayloadInputError for what cannot be read of it."""
-        try:
-            yield
-        except (PayloadError, OSError) as error:
-            raise PayloadInputError(f"{self.path} cannot be read: {error}") from error
-
-    def image(self, slot_class: str) -> ImageInBundle | None:
+    def image(self, slot_class: str) -> OldImage | None:
         """The content for a class of slots, if this version had one."""
         for image in self.manifest.images:
             if image.slot_class == slot_class:
-                return ImageInBundle(FrameReader(self.source, len(self.header.raw), image.frames()))
+                return OldImage(self.path, FrameReader(self.source, len(self.header.raw), image.frames()))
         return None
+
+
+class OldImage(ImageInBundle):
+    """An image of the old version at ``path``."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path, frames: FrameReader) -> None:
+        super().__init__(frames)
+        self._path = path
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes at ``offset``; fewer at the end. Raises: PayloadInputError."""
+        try:
+            return super().read(offset, length)
+        except OSError as error:
+            raise PayloadInputError(f"{self._path} cannot be read: {error}") from error
 
 
 class DeltaWriter:
@@ -144,19 +152,17 @@ class DeltaWriter:
     def _kept(self, slot_class: str, old_versions: Iterable[OldVersion]) -> Iterator[bytes]:
         """The names of the blocks that these versions have."""
         for old in old_versions:
-            with old.readable():
-                content = old.image(slot_class)
-                if content is not None:
-                    self._progress(f"look at {old.path.name}", 0, 1)
-                    yield from block_digests(content.read, content.size)
+            content = old.image(slot_class)
+            if content is not None:
+                self._progress(f"look at {old.path.name}", 0, 1)
+                yield from block_digests(content.read, content.size)
 
     def references(self, new: NewImage, old: OldVersion) -> Entry | None:
         """Write the reference frames of an image for an old version and their index, if that had such an image."""
-        with old.readable():
-            content = old.image(new.image.slot_class)
-            return None if content is None else self._references(new, old, content)
+        content = old.image(new.image.slot_class)
+        return None if content is None else self._references(new, old, content)
 
-    def _references(self, new: NewImage, old: OldVersion, content: ImageInBundle) -> Entry:
+    def _references(self, new: NewImage, old: OldVersion, content: OldImage) -> Entry:
         first = self.offset
         self._progress(f"look at {old.path.name}", 0, 1)
         kept = set(block_digests(new.read, new.image.size))
@@ -231,7 +237,7 @@ def _pack_unit(block: bytes, context: bytes, parameters: zstandard.ZstdCompressi
 
 
 def _reference_work(
-    new: NewImage, frame: int, old: OldContent, content: ImageInBundle
+    new: NewImage, frame: int, old: OldContent, content: OldImage
 ) -> tuple[bytes, bytes, list[tuple[int, int]], bool]:
     """A frame, what it is compressed against, where that is, and whether it is just that."""
     entry = new.image.frames()[frame]

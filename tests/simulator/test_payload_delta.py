@@ -246,6 +246,17 @@ def test_a_bundle_that_is_none_is_no_old_version(tmp_path: Path) -> None:
         create(fields, KEY, tmp_path / "out.ubk")
 
 
+@pytest.mark.parametrize("units", [True, False])
+def test_an_old_version_with_a_damaged_frame_is_named(tmp_path: Path, old: Version, units: bool) -> None:
+    damaged = bytearray(old.content)
+    damaged[len(old.header.raw) + 100] ^= 1
+    old = Version(tmp_path, "damaged", old.plain, 1, units=False)
+    old.path.write_bytes(damaged)
+    with pytest.raises(PayloadInputError, match=r"damaged\.ubk cannot be read"):
+        Version(tmp_path, "new", updated(old.plain), 2, old, units=units)
+    assert not (tmp_path / "new.ubk").exists()
+
+
 def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     """Beside the indexes: 4 bytes and some a block for the places, and what one frame is made of."""
     frame, count = 256 << 10, 96
