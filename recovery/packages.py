@@ -6,6 +6,8 @@ journal. Runs no scripts: they are the OS's. Off the ordinary boot's path: impor
 
 from __future__ import annotations
 
+import time
+
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError
 from packagemanager.phases import APPLY, DAMAGED, DONE, TRYING, UNDONE
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
+OPEN_PAUSE_SECONDS = 2.0
+
+
 def finish(workshop: Workshop, record: Record) -> Result:
     """Carry the transaction out, or bring the old set back, as its phase says."""
     return _in_root(workshop, record, _finish)
@@ -44,15 +49,24 @@ def undo(workshop: Workshop, record: Record) -> Result:
 
 def _in_root(workshop: Workshop, record: Record, work: Callable[[Engine, Record], Result]) -> Result:
     """Do it. What the disk refuses twice is undone: the old set is whole beside the new one."""
-    try:
-        root = workshop.open_root(record)
-    except OSError as error:
-        note(f"packages: the root cannot be mounted: {error}")
+    root = _opened(workshop, record)
+    if root is None:
         return _DAMAGED
     try:
         return _first_done((work, work, _undo), Engine(root.tree, workshop.alive), record)
     finally:
         root.close()
+
+
+def _opened(workshop: Workshop, record: Record) -> OpenRoot | None:
+    """The root. A disk that refuses once is asked again: without it, the OS loses its state."""
+    for pause_seconds in (OPEN_PAUSE_SECONDS, 0.0):
+        try:
+            return workshop.open_root(record)
+        except OSError as error:
+            note(f"packages: the root cannot be mounted: {error}")
+            time.sleep(pause_seconds)
+    return None
 
 
 def _first_done(works: tuple[Callable[[Engine, Record], Result], ...], engine: Engine, record: Record) -> Result:

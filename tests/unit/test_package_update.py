@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -27,6 +27,7 @@ from recovery.package_ledger import PackageLedger
 from recovery.package_phase import ON_TRIAL, packages_phase
 from recovery.package_update import NOTHING, RESTART, STAGED, Packages
 from recovery.update import UpdateError
+from recovery.workshop import Workshop
 from statemachine.reasons import CODES
 from statemachine.record import Record
 from statemachine.step import step
@@ -141,6 +142,24 @@ def test_what_waits_for_the_next_start_is_left_to_it_by_the_running_os(world: Wo
     assert world.content() == ""
     assert world.recover() == "packages_finished"
     assert world.content() == "1.0"
+
+
+@pytest.mark.parametrize(("refused", "event"), [(1, "packages_finished"), (2, "packages_damaged")])
+def test_a_root_that_cannot_be_mounted_is_tried_once_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, refused: int, event: str
+) -> None:
+    monkeypatch.setattr(packages, "OPEN_PAUSE_SECONDS", 0.0)
+    apply(world, world.transaction(world.package("1.0")), live=False)
+    answers: Iterator[OSError | OpenRoot] = iter([*[OSError("not yet")] * refused, OpenRoot(world.root)])
+
+    def open_root(_workshop: object, _record: Record) -> OpenRoot:
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Workshop, "open_root", open_root)
+    assert world.recover() == event
 
 
 @pytest.mark.requirement("M20")
