@@ -97,10 +97,13 @@ class _Repairs:
             self._carry_out(self._basics)
             for _round in range(ROUNDS_MAX):
                 if not self._carry_out(self._packages):
-                    break
+                    return Outcome(self._repaired, self._left)
         except OSError as error:
             raise DiskError(f"the repair stopped: {error}", "Call it again: what was repaired stays so.") from error
-        return Outcome(self._repaired, self._left)
+        raise DiskError(
+            f"what was repaired {ROUNDS_MAX} times is damaged again",
+            "`unbrick packages verify` says what; look after the disk.",
+        )
 
     def _carry_out(self, plan: Callable[[Staging], Repair]) -> bool:
         """One transaction; whether there was anything to do."""

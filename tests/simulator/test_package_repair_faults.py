@@ -9,9 +9,10 @@ from collections.abc import Mapping
 import pytest
 
 from packagemanager import places
+from packagemanager import repair as repair_module
 from packagemanager.changes import Wish
 from packagemanager.engine import Engine
-from packagemanager.errors import PackageError, RefusedError
+from packagemanager.errors import DiskError, PackageError, RefusedError
 from packagemanager.operation import PUT, Operation
 from packagemanager.phases import DAMAGED
 from packagemanager.repair import repair
@@ -90,6 +91,14 @@ def test_a_file_that_cannot_be_read_is_put_anew(path: str) -> None:
     repair(tree, sources)
     assert tree._find(path) != tree.rotten
     assert seen(tree) == seen(WHOLE)
+
+
+def test_what_is_damaged_again_and_again_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = system()
+    tree.unlink("usr/bin/tool")
+    monkeypatch.setattr(repair_module, "ROUNDS_MAX", 1)
+    with pytest.raises(DiskError, match="is damaged again"):
+        repair(tree, sources)
 
 
 def test_a_transaction_on_trial_is_not_repaired() -> None:
