@@ -41,6 +41,7 @@ INDEX_BYTES_MAX = 16 << 20
 BLOCK_INDEX_START = Struct("<QIIII")
 BLOCK_DIGEST_BYTES = range(4, 17)
 CONTEXT_BYTES_MAX = 1 << 20
+APART = 1 << 15  # in the length of a unit: it is stored behind all of those without
 BLOCKS_MAX = 1 << 20  # an image of 4 GiB: more would not fit a small device's memory
 # offset of the first frame, frames, extents
 REFERENCE_INDEX_START = Struct("<QII")
@@ -147,13 +148,13 @@ def read_index(reader: Reader, data_offset: int, entry: Entry) -> bytes:
 class BlockIndex:
     """For every block of an image: a short digest, and where its unit is stored.
 
-    A block of zeroes has neither. Decoding costs 2 bytes a block and 12 bytes a frame on top of ``raw``.
+    A block of zeroes has neither. Decoding costs 2 bytes a block and 20 bytes a frame on top of ``raw``.
 
     Raises:
         PayloadFormatError: the index does not fit the image.
     """
 
-    __slots__ = ("_digests", "_first_digests", "_first_units", "_frame_blocks", "_lengths", "blocks",
+    __slots__ = ("_digests", "_first_apart", "_first_digests", "_first_units", "_frame_blocks", "_lengths", "blocks",
                  "context_bytes", "digest_bytes")  # fmt: skip
 
     def __init__(self, raw: bytes, image: Image) -> None:
@@ -183,17 +184,24 @@ class BlockIndex:
 
     def _sum_up(self, unit_offset: int) -> None:
         """Where each frame's units and digests begin."""
-        frames = range(0, self.blocks, self._frame_blocks)
+        frames = range(-(-self.blocks // self._frame_blocks))
         self._first_units = memoryview(bytearray(8 * len(frames))).cast("Q")
+        self._first_apart = memoryview(bytearray(8 * len(frames))).cast("Q")
         self._first_digests = memoryview(bytearray(4 * len(frames))).cast("I")
-        digest_count = 0
-        for frame, first in enumerate(frames):
+        digest_count = apart_bytes = 0
+        for frame in frames:
             self._first_units[frame], self._first_digests[frame] = unit_offset, digest_count
-            lengths = self._lengths[first : first + self._frame_blocks].tolist()
-            if max(lengths) > BLOCK_BYTES:
-                raise PayloadFormatError(f"a unit of frame {frame} has more bytes than a block")
-            unit_offset += sum(lengths)
+            self._first_apart[frame] = apart_bytes
+            lengths = self._frame_lengths(frame)
+            apart = [length - APART for length in lengths if length >= APART]
+            together = [length for length in lengths if length < APART]
+            if max((*apart, *together)) > BLOCK_BYTES or 0 in apart:
+                raise PayloadFormatError(f"a unit of frame {frame} has not the length of one")
+            unit_offset += sum(together)
+            apart_bytes += sum(apart)
             digest_count += len(lengths) - lengths.count(0)
+        for frame in frames:
+            self._first_apart[frame] += unit_offset
         if digest_count * self.digest_bytes != len(self._digests):
             raise PayloadFormatError("a block index has another number of digests than of blocks")
 
@@ -209,27 +217,35 @@ class BlockIndex:
 
     def frame_units(self, frame: int) -> list[tuple[int, int]]:
         """(offset, length) of the units of ``frame``; the length of a block of zeroes is 0."""
-        at = self._first_units[frame]
+        at, at_apart = self._first_units[frame], self._first_apart[frame]
         found = []
         for length in self._frame_lengths(frame):
-            found.append((at, length))
-            at += length
+            if length >= APART:
+                found.append((at_apart, length - APART))
+                at_apart += length - APART
+            else:
+                found.append((at, length))
+                at += length
         return found
 
     def _frame_lengths(self, frame: int) -> list[int]:
+        """As they are stored."""
         first = frame * self._frame_blocks
         return self._lengths[first : first + self._frame_blocks].tolist()
 
 
-def encode_block_index(offset: int, digest_bytes: int, context_bytes: int, blocks: list[tuple[int, bytes]]) -> bytes:
-    """An index before it is packed. ``blocks`` are (length of the unit, short digest) of every block."""
-    lengths = [length for length, _digest in blocks]
+def encode_block_index(
+    offset: int, digest_bytes: int, context_bytes: int, blocks: list[tuple[int, bytes, bool]]
+) -> bytes:
+    """An index before it is packed. ``blocks`` are (length of the unit, short digest, whether it is stored apart) of
+    every block."""
+    lengths = [length + (APART if is_apart else 0) for length, _digest, is_apart in blocks]
     return b"".join(
         (
             BLOCK_INDEX_START.pack(offset, digest_bytes, context_bytes, len(blocks), 0),
             bytes(length & 0xFF for length in lengths),
             bytes(length >> 8 for length in lengths),
-            *(name for length, name in blocks if length),
+            *(name for length, name, _is_apart in blocks if length),
         )
     )
 

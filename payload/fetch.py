@@ -183,8 +183,8 @@ class _Lane:
 class HttpSource:
     """The bundle at one or more URLs. Follows `payload.bundle.Reader`; ``name`` is for people.
 
-    Two connections: frames may be read in turn from two parts of the file, and what is read out of turn must not end
-    what was announced.
+    Up to three connections: frames may be read in turn from three parts of the file (plain ones, units, units that lie
+    apart), and what is read out of turn must not end what was announced.
     Raises ``FetchError`` where the first look at ``url`` fails.
     """
 
@@ -197,7 +197,7 @@ class HttpSource:
         mirror = Mirror(parse(url))
         self.name = str(mirror.url)
         self._mirrors = [mirror]
-        self._lanes = (_Lane(client), _Lane(client.another()))
+        self._lanes = (_Lane(client), _Lane(client.another()), _Lane(client.another()))
         self._pause = pause or Pause(client.alive)
         self._runs: list[_Run] = []
         self._failures = self._lies = 0
@@ -325,7 +325,7 @@ class HttpSource:
     def _lane_to(self, position: int, end: int) -> _Lane:
         """A lane with a new download from ``position``: the rest of an announced run, or just up to ``end``."""
         run = next((run for run in self._runs if run.start <= position < run.end), None)
-        lane = next((lane for lane in self._lanes if lane.download is None), self._lanes[1])
+        lane = next((lane for lane in self._lanes if lane.download is None), self._lanes[-1])
         if lane.download is not None:
             lane.close()
         lane.run = run

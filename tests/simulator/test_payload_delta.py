@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from payload.bundle import read_header
 from payload.create import BundleInput, ImageInput, create
 from payload.delta import (
+    APART,
     BLOCK_INDEX_START,
     BLOCKS,
     DIRECTORY_ENTRIES_MAX,
@@ -19,11 +21,12 @@ from payload.delta import (
     REFERENCE_INDEX_START,
     REFERENCES,
     BlockIndex,
+    encode_block_index,
     read_directory,
     read_index,
 )
 from payload.device_region import DeviceRegion
-from payload.errors import PayloadInputError, PayloadTruncatedError
+from payload.errors import PayloadFormatError, PayloadInputError, PayloadTruncatedError
 from payload.frames import FrameReader, write
 from payload.install import install
 from payload.seeded import Reuse
@@ -221,15 +224,52 @@ def test_a_unit_sees_far_and_less_far_where_an_old_version_has_its_block(tmp_pat
 
     def unit_bytes(*olds: Version) -> int:
         version = Version(tmp_path, "new", image, 2, *olds)
-        reader = BytesReader(version.content)
-        entry = read_directory(reader, version.header, version.manifest, version.image)[0]
-        index = BlockIndex(read_index(reader, len(version.header.raw), entry), version.image)
         device = Device(b"", b"".join(blocks[:60] + blocks[61:]), len(image) + FRAME)
         device.install(version, CountingReader(version.content), [Seed(device.other)])
-        return index.frame_units(60 // 16)[60 % 16][1]
+        return block_index(version).frame_units(60 // 16)[60 % 16][1]
 
     assert unit_bytes() < 100
     assert unit_bytes(old) == BLOCK
+
+
+def block_index(version: Version) -> BlockIndex:
+    reader = BytesReader(version.content)
+    entry = read_directory(reader, version.header, version.manifest, version.image)[0]
+    return BlockIndex(read_index(reader, len(version.header.raw), entry), version.image)
+
+
+def test_what_an_old_version_lacks_lies_side_by_side(new: Version, old: Version) -> None:
+    kept = {old.plain[at : at + BLOCK] for at in range(0, len(old.plain), BLOCK)}
+    index = block_index(new)
+    units = [unit for frame in range(len(new.image.frames())) for unit in index.frame_units(frame)]
+    parts: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+    for number, (offset, length) in enumerate(units):
+        if length:
+            parts[new.plain[number * BLOCK :][:BLOCK] in kept].append((offset, offset + length))
+    assert len(parts[False]) > 5 and len(parts[True]) > 50
+    at = parts[False][0][0]
+    for start, end in parts[False] + parts[True]:
+        assert start == at
+        at = end
+
+
+def test_content_that_is_no_old_version_is_a_seed_for_both_parts(new: Version, old: Version) -> None:
+    some = b"".join(old.plain[at : at + BLOCK] for at in range(0, len(old.plain), BLOCK) if at % (4 * BLOCK))
+    reader = install_with(new, b"", some, "o")
+    index = block_index(new)
+    starts = [offset for frame in range(len(new.image.frames())) for offset, length in index.frame_units(frame)]
+    apart = next(end for start, end in pairwise(starts) if end > start + BLOCK) + len(new.header.raw)
+    together = min(starts) + len(new.header.raw)
+    read = [offset for offset, _length in reader.reads]
+    assert any(together <= offset < apart for offset in read) and any(offset >= apart for offset in read)
+    assert reader.fetched() < plain_bytes(new) * 0.6
+
+
+@pytest.mark.parametrize("length", [BLOCK + 1, APART, APART + BLOCK + 1])
+def test_a_unit_with_a_length_that_none_has_is_refused(length: int, new: Version) -> None:
+    blocks = [(length, b"digest", False), *[(0, b"", False)] * (len(new.plain) // BLOCK - 1)]
+    with pytest.raises(PayloadFormatError, match="has not the length of one"):
+        BlockIndex(encode_block_index(4096, 6, 0, blocks), new.image)
 
 
 def test_the_same_input_gives_the_same_delta_part(tmp_path: Path, new: Version, old: Version) -> None:
