@@ -246,7 +246,7 @@ VERBS = (
         "A bundle may have several images, each for another slot class; an option without a class is for all of them.\n"
         "The same images, keys and options give the same bytes, where SOURCE_DATE_EPOCH says when it was signed.\n"
         "The file appears whole or not at all. --units and --from add a part behind the plain frames, from which a\n"
-        "device that downloads it chooses; building that takes a minute for each 150 MB of content.",
+        "device that downloads it chooses; building that takes minutes: content that no --from has costs the most.",
         (
             "unbrick bundle create -c device.toml --image rootfs.squashfs --version 2 --version-name 2.0 \\\n"
             "      --kernel-release 6.1.0-40-amd64 --key signing.key -o os.ubk",

@@ -95,6 +95,16 @@ class Transaction:
     def serial(self) -> int:
         return self.manifest.version
 
+    def is_whole(self) -> bool:
+        """Whether every byte of it can be read, and is the signed one."""
+        frames = self._content.frames
+        try:
+            for index in range(len(frames.table)):
+                frames.frame(index)
+        except (BundleError, OSError):
+            return False
+        return True
+
     def lacking(self, installed: Mapping[str, str]) -> list[str]:
         """The wanted packages that are not ``installed`` (``name:architecture`` → version), in the order to unpack."""
         return [key for key in self.index.unpack_keys() if installed.get(key) != self.index.wanted[key]]

@@ -68,9 +68,10 @@ class Packages:
     def look(self, source: Reader, last_serial: int) -> Order:
         """The transaction in ``source``, believed and newer. Raises ``PackageError``, ``PayloadError``."""
         record = self._recall()
-        transaction = self._believed(source, read_header(source), last_serial)
+        header = read_header(source)
+        manifest = self._believed(source, header, last_serial)
         update.keep_trust(self._workshop, self._ledger, record)
-        return order_of(transaction, self._tree)
+        return order_of(Transaction(source, header, manifest), self._tree)
 
     def take(self, source: Reader) -> Order:
         """The same for one that this device takes now; it is kept where it may be needed again.
@@ -86,14 +87,12 @@ class Packages:
         record = self._recall()
         header = read_header(source)
         is_here = decode(header.manifest_bytes).version == self.manager().last().serial == last
-        transaction = self._believed(source, header, last - is_here)
+        manifest = self._believed(source, header, last - is_here)
         update.keep_trust(self._workshop, self._ledger, record)
-        self._keep(record, transaction.manifest, header, source)
-        return order_of(transaction, self._tree)
+        return order_of(Transaction(self._keep(record, manifest, header, source), header, manifest), self._tree)
 
-    def _believed(self, source: Reader, header: Header, last_serial: int) -> Transaction:
-        manifest = self._workshop.keyring.packages(header, last_serial, network=is_far(source))
-        return Transaction(source, header, manifest)
+    def _believed(self, source: Reader, header: Header, last_serial: int) -> Manifest:
+        return self._workshop.keyring.packages(header, last_serial, network=is_far(source))
 
     def undo(self) -> tuple[tuple[str, str], ...]:
         """Bring the set before the transaction back, while that one was not called good.
@@ -135,11 +134,17 @@ class Packages:
         self.manager(again=True).apply(order_of(kept[way[0]], self._tree), live=False)
         return STAGED
 
-    def _keep(self, record: Record, manifest: Manifest, header: Header, source: Reader) -> None:
-        """Keep a transaction, beside those that lead to the set before it; the others make room for it."""
+    def _keep(self, record: Record, manifest: Manifest, header: Header, source: Reader) -> Reader:
+        """Keep a transaction, beside those that lead to the set before it; the others make room for it.
+
+        Returns: what to read it from: nothing of it is fetched twice.
+        """
         if self._store is None or self._base is None:
-            return
+            return source
         kept, base = self._kept(), self._base
+        here = kept.get(manifest.version)
+        if here is not None and here.manifest.digest == manifest.digest and here.is_whole():
+            return self._opened(manifest.version)
         way = way_back(list(kept), record.packages_good, lambda one: _can_start(kept[one], base))
         try:
             self._store.forget_all_but(way or list(kept))
@@ -147,6 +152,11 @@ class Packages:
         except OSError as error:
             detail = f"the transaction cannot be kept on the data partition: {error.strerror or error}; nothing changed"
             raise RefusedError(detail, "Free some space there.") from error
+        return self._opened(manifest.version)
+
+    def _opened(self, serial: int) -> FileSource:
+        assert self._store is not None
+        return FileSource(self._store.path(serial), f"transaction {serial}")
 
     def _kept(self) -> dict[int, Transaction]:
         """The transactions in the store that are believed and read."""
@@ -155,7 +165,7 @@ class Packages:
             return found
         for serial in self._store.serials():
             try:
-                source = FileSource(self._store.path(serial), f"transaction {serial}")
+                source = self._opened(serial)
                 header = read_header(source)
                 manifest = self._workshop.keyring.believe(header)
                 if manifest.is_transaction and manifest.version == serial:

@@ -20,6 +20,7 @@ from packagemanager.repair import repair
 from packagemanager.root import Root
 from packagemanager.store import Store
 from packagemanager.wanted import PATH as WANTED
+from payload.bundle import read_header
 from payload.errors import PayloadError
 from recovery import packages, update
 from recovery.package_commit import commit_confirmed, settle
@@ -31,6 +32,7 @@ from recovery.workshop import Workshop
 from statemachine.reasons import CODES
 from statemachine.record import Record
 from statemachine.step import step
+from tests.simulator.delta_samples import CountingReader
 from tests.simulator.devices import ATTEMPTS, Device, Kind, Version, factory
 from tests.unit.payload_samples import OTHER_KEY, BytesReader
 from tests.unit.transaction_samples import Master, state
@@ -125,6 +127,25 @@ def test_a_transaction_is_staged_finished_by_recovery_and_kept(world: World) -> 
     assert (world.record.state, world.record.packages_good) == ("CONFIRMED", 7)
     assert not (world.root / "var/lib/unbrick/packages/transaction").exists()
     assert world.store.serials() == [7]
+
+
+@pytest.mark.requirement("M3")
+def test_nothing_of_a_transaction_is_fetched_twice(world: World) -> None:
+    content = world.master.transaction([world.package("1.0")], [{}], serial=7)
+    looked, first, second, third = (CountingReader(content) for _time in range(4))
+    read_header(looked)
+    header_bytes = looked.fetched()
+    apply(world, first, live=True)
+    assert len(content) <= first.fetched() <= len(content) + header_bytes
+    world.mark_good()
+    assert apply(world, second, live=True) == "nothing"
+    assert second.fetched() == header_bytes
+    damaged = bytearray(content)
+    damaged[-1] ^= 1
+    Path(world.store.path(7)).write_bytes(damaged)
+    assert apply(world, third, live=True) == "nothing"
+    assert third.fetched() >= len(content)
+    assert Path(world.store.path(7)).read_bytes() == content
 
 
 def test_what_waits_for_the_next_start_is_left_to_it_by_the_running_os(world: World) -> None:
