@@ -126,10 +126,10 @@ class Manager:
             database = Database(self.tree)
             if self._is_done(order, database):
                 return NOTHING_TO_DO
-            if self._prepare(order, database, live):
-                self._begin(order)
-                return WAITS_FOR_RESTART
+            waits = self._prepare(order, database, live)
             self._begin(order)
+            if waits:
+                return WAITS_FOR_RESTART
             self._go_forward()
             self._configure(self._take_back, settle)
             return self._settle() if settle else ON_TRIAL

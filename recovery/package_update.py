@@ -137,14 +137,13 @@ class Packages:
     def _keep(self, record: Record, manifest: Manifest, header: Header, source: Reader) -> Reader:
         """Keep a transaction, beside those that lead to the set before it; the others make room for it.
 
-        Returns: what to read it from: nothing of it is fetched twice.
+        Returns: what to read it from: nothing of it is fetched twice, but where a server gave other bytes.
         """
         if self._store is None or self._base is None:
             return source
-        kept, base = self._kept(), self._base
-        here = kept.get(manifest.version)
-        if here is not None and here.manifest.digest == manifest.digest and here.is_whole():
+        if self._has(header, manifest):
             return self._opened(manifest.version)
+        kept, base = self._kept(), self._base
         way = way_back(list(kept), record.packages_good, lambda one: _can_start(kept[one], base))
         try:
             self._store.forget_all_but(way or list(kept))
@@ -152,7 +151,15 @@ class Packages:
         except OSError as error:
             detail = f"the transaction cannot be kept on the data partition: {error.strerror or error}; nothing changed"
             raise RefusedError(detail, "Free some space there.") from error
-        return self._opened(manifest.version)
+        return self._opened(manifest.version) if self._has(header, manifest) else source
+
+    def _has(self, header: Header, manifest: Manifest) -> bool:
+        """Whether a transaction is kept, every byte of it."""
+        try:
+            opened = self._opened(manifest.version)
+            return read_header(opened).raw == header.raw and Transaction(opened, header, manifest).is_whole()
+        except (OSError, PayloadError, PackageError):
+            return False
 
     def _opened(self, serial: int) -> FileSource:
         assert self._store is not None

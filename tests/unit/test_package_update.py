@@ -148,6 +148,21 @@ def test_nothing_of_a_transaction_is_fetched_twice(world: World) -> None:
     assert Path(world.store.path(7)).read_bytes() == content
 
 
+class Lying(CountingReader):
+    """The first time, its last byte is another one."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        content = super().read(offset, length)
+        is_first = not any(start + size >= self.size for start, size in self.reads[:-1])
+        return content[:-1] + bytes([content[-1] ^ 1]) if is_first and offset + length >= self.size else content
+
+
+def test_what_was_kept_of_other_bytes_is_not_used(world: World) -> None:
+    lying = Lying(world.master.transaction([world.package("1.0")], [{}], serial=7))
+    assert apply(world, lying, live=True) == "on-trial"
+    assert (world.content(), world.record.packages_serial) == ("1.0", 7)
+
+
 def test_what_waits_for_the_next_start_is_left_to_it_by_the_running_os(world: World) -> None:
     apply(world, world.transaction(world.package("1.0")), live=False)
     manager = world.packages().manager()
