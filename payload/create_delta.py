@@ -45,7 +45,7 @@ Work = TypeVar("Work")
 Made = TypeVar("Made")
 
 CONTEXT_BYTES = 256 << 10
-FRAME = {"write_content_size": False, "write_checksum": False, "write_dict_id": False}
+UNIT_FRAME = {"write_content_size": False, "write_checksum": False, "write_dict_id": False}
 DIGEST_BYTES = 6
 # Nearly all of the time goes into looking at the context; deeper than 4 costs more than it finds.
 UNIT_PARAMETERS = zstandard.ZstdCompressionParameters(
@@ -56,13 +56,13 @@ UNIT_PARAMETERS = zstandard.ZstdCompressionParameters(
     min_match=3,
     target_length=256,
     strategy=zstandard.STRATEGY_BTULTRA2,
-    **FRAME,
+    **UNIT_FRAME,
 )
 # A block that an old version has is hardly ever fetched: it sees less, in an eighth of the time, and its unit lies
 # apart, so that what is fetched lies side by side.
 KEPT_CONTEXT_BYTES = 32 << 10
 KEPT_PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
-    19, source_size=BLOCK_BYTES, dict_size=KEPT_CONTEXT_BYTES, **FRAME
+    19, source_size=BLOCK_BYTES, dict_size=KEPT_CONTEXT_BYTES, **UNIT_FRAME
 )
 REFERENCE_LEVEL = 19
 INDEX_LEVEL = 19

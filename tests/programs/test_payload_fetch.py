@@ -67,6 +67,20 @@ def test_two_parts_of_the_file_that_are_read_in_turn_are_a_request_each() -> Non
         assert answer.sent == OF_ONE_LOOK + 64_000
 
 
+def test_three_parts_of_the_file_that_are_read_in_turn_are_a_request_each() -> None:
+    """As plain frames, blocks that an old version has, and blocks that it lacks."""
+    answer = StaticFile(CONTENT)
+    with WebServer(answer) as server:
+        file = source(server)
+        parts = [[(start + 3_000 * number, 3_000) for number in range(8)] for start in (10_000, 100_000, 200_000)]
+        in_turn = [one for together in zip(*parts, strict=True) for one in together]
+        file.announce(in_turn)
+        for offset, length in in_turn:
+            assert file.read(offset, length) == CONTENT[offset : offset + length]
+        assert server.ranges[1:] == [(10_000, 33_999), (100_000, 123_999), (200_000, 223_999)]
+        assert answer.sent == OF_ONE_LOOK + 72_000
+
+
 def test_runs_before_what_came_already_are_one_request_each() -> None:
     with WebServer(StaticFile(CONTENT)) as server:
         file = source(server)
