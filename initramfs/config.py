@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from initramfs.button_keys import KEY_CODES
 from initramfs.errors import ConfigError
 from initramfs.layout import check_layout
 from initramfs.network import check_network
@@ -102,7 +103,7 @@ class Watchdog:
 
 @dataclass(frozen=True, kw_only=True)
 class Button:
-    key: str = limited(pattern=r"(KEY|BTN)_[A-Z0-9_]+")
+    key: str = limited(choices=tuple(KEY_CODES))
     hold_seconds: int = limited(default=2, at_least=1, at_most=BUTTON_SECONDS_MAX)
 
 
@@ -272,10 +273,13 @@ def pinned_root(config: Config) -> dict[str, str]:
 def device_config(config: Config) -> dict[str, Any]:
     """What the device needs to know: plain dicts, lists, texts and numbers; absent tables are None.
 
-    Files are there as what they hold: the root key and the trust anchors in hexadecimal digits.
+    Files are there as what they hold, the root key and the trust anchors in hexadecimal digits; a button's key as its
+    code.
     """
     plain = {name: _plain(getattr(config, name)) for name in DEVICE_TABLES}
     plain["keyring"] = pinned_root(config)
+    if config.button:
+        plain["button"] = {"code": KEY_CODES[config.button.key], "hold_seconds": config.button.hold_seconds}
     plain["network"] = config.network and _plain(config.network) | {"ca": trust_anchors(config)}
     return plain
 

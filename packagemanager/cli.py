@@ -89,11 +89,13 @@ class Verb:
         options: Iterable[Option] = (),
         description: str = "",
         examples: Iterable[str] = (),
+        *,
+        has_root: bool = True,
     ) -> None:
         self.name = name
         self.summary = summary
         self.run = run
-        self.options = (ROOT, *options)
+        self.options = (ROOT, *options) if has_root else tuple(options)
         self.description = description
         self.examples = tuple(examples)
 

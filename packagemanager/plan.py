@@ -71,7 +71,7 @@ def make(
     claims = settle(changes, incoming, database, ground)
     leaving = leave(changes, incoming, claims, database, ground)
     arriving = Arriving(claims, leaving, ground, stage, rough=rough)
-    _arrive(incoming, claims, leaving, arriving, database)
+    _arrive(incoming, claims, arriving, database)
     _move(leaving, arriving, ground, stage)
     refuse(arriving.problems, "Ask the master.")
     removals = [
@@ -94,9 +94,7 @@ def make(
     return Plan(steps, [*leaving.notes, *arriving.notes], arriving.unchanged, paths)
 
 
-def _arrive(
-    incoming: Sequence[Incoming], claims: Claims, leaving: Leaving, arriving: Arriving, database: Database
-) -> None:
+def _arrive(incoming: Sequence[Incoming], claims: Claims, arriving: Arriving, database: Database) -> None:
     """Decide about everything that comes, and note what `status` will say of conffiles."""
     recorded = {conffile.path: conffile.md5 for package in database.packages.values() for conffile in package.conffiles}
     for one in incoming:

@@ -18,7 +18,7 @@ PATH = "var/lib/unbrick/packages/wanted"
 MAGIC = "unbrick-wanted 1"
 TEXT_BYTES_MAX = 16 << 20
 PACKAGES_MAX = 65536
-SERIAL_MAX = 2**63 - 1
+SERIAL_MAX = 2**64 - 1
 
 
 class Wanted:

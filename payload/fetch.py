@@ -70,13 +70,18 @@ class Mirror:
         Raises:
             PayloadChangedError: it is another file now.
         """
-        etag, modified = answer.fields.get("etag", ""), answer.fields.get("last-modified", "")
+        etag, modified = _repeatable(answer.fields.get("etag", "")), _repeatable(answer.fields.get("last-modified", ""))
         for known, told in ((self.size, size), (self.etag, etag), (self.modified, modified)):
             if known and told and known != told:
                 raise PayloadChangedError(f"{self.url} is another file now: {told} instead of {known}")
         self.size = size if self.size is None else self.size
         self.etag = self.etag or etag
         self.modified = self.modified or modified
+
+
+def _repeatable(text: str) -> str:
+    """A validator that may stand in a request; an ETag may have bytes that may not (RFC 9110, section 8.8.3)."""
+    return text if text.isascii() and text.isprintable() else ""
 
 
 class _Download:
@@ -269,10 +274,11 @@ class HttpSource:
                 continue
             pieces.append(piece)
             position += len(piece)
+            self._taken += len(piece)  # what is passed over gets nobody anywhere
         return b"".join(pieces)
 
-    def doubt(self, offset: int, length: int) -> bool:
-        """The bytes of this range were not the signed ones. Whether asking again makes sense."""
+    def doubt(self, offset: int) -> bool:
+        """The bytes at `offset` were not the signed ones. Whether asking again makes sense."""
         where, times = self._doubted
         self._doubted = (offset, times + 1 if where == offset else 1)
         self._lies += 1
@@ -302,7 +308,6 @@ class HttpSource:
 
     def _take(self, lane: _Lane, download: _Download, length_max: int) -> bytes:
         data = download.piece(length_max)
-        self._taken += len(data)
         if lane.run is not None:
             lane.run.start = max(lane.run.start, download.position)
         if not data and download.end is not None:

@@ -105,8 +105,7 @@ class FrameReader:
     def _doubt(self, index: int) -> bool:
         """Whether the source, told that its bytes were wrong, has others to give: another mirror's, say."""
         doubt = getattr(self.reader, "doubt", None)
-        entry = self.table[index]
-        return doubt is not None and bool(doubt(self.data_offset + entry.offset, entry.stored_length))
+        return doubt is not None and bool(doubt(self.data_offset + self.table[index].offset))
 
     def stored(self, index: int) -> bytes:
         """What the bundle holds for frame ``index``, whatever it is. Raises ``BundleError``."""

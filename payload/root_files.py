@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from payload.bundle import Header
 from payload.durable import atomic_replace
 from payload.errors import PayloadError, PayloadFormatError, PayloadInputError
-from payload.manifest import decode
 from payload.roots import (
     CHAIN_BYTES_MAX,
     Link,
@@ -25,7 +23,6 @@ from payload.roots import (
     single_key_root,
 )
 from payload.signing_key import load_public_key
-from payload.trust import Trusted
 
 ROOTS_MAGIC = b"\x89UBKROOT"
 
@@ -85,14 +82,6 @@ def pinned_by(path: Path, compatible: str) -> Root:
     if root.compatible != compatible:
         raise PayloadInputError(f"{path} is for {root.compatible!r}, not {compatible!r}")
     return root
-
-
-def trusted_by(path: Path, header: Header) -> Trusted:
-    """The state of a device that pins ``path`` and is of the kind that ``header`` claims to be for.
-
-    Raises ``PayloadInputError`` as :func:`pinned_by`, and ``PayloadFormatError`` for what is no manifest.
-    """
-    return Trusted(pinned_by(path, decode(header.manifest_bytes).compatible))
 
 
 def known_after(pinned: Root, chain: tuple[Link, ...]) -> Root:

@@ -187,6 +187,7 @@ class DeviceMounter:
 
 def scan(
     mounter: Mounter,
+    alive: Callable[[], None],
     *,
     exclude_disks: Container[str] = (),
     mount_point: str = "/mnt",
@@ -195,13 +196,15 @@ def scan(
 ) -> list[Source]:
     """Bundles, or what looks like them, on plugged-in media; those labelled UNBRICK first.
 
-    ``exclude_disks`` are kernel names of whole disks that are not looked at (the device's own). A
-    medium that fails is passed over: it may be half plugged in, and the next scan sees it.
+    ``alive`` is called before each device: some stall. ``exclude_disks`` are kernel names of whole disks that are not
+    looked at (the device's own). A medium that fails is passed over: it may be half plugged in, and the next scan
+    sees it.
     """
     sources: list[Source] = []
     for name, label in _block_devices(sys_block, exclude_disks):
         if len(sources) >= SOURCES_MAX:
             break
+        alive()
         path = f"{dev}/{name}"
         try:
             start = _first_bytes(path)

@@ -26,7 +26,7 @@ from typing import IO
 from qemu.console import Console, Expected
 from qemu.disks import Disk, block_node
 from qemu.errors import LabError, MachineEnded, MonitorError
-from qemu.keyboard import HOLD_SECONDS_MAX, HeldKey, send_key
+from qemu.keyboard import HOLD_SECONDS_MAX, HeldKey
 from qemu.monitor import Monitor
 from qemu.options import NIC, USB_BUS, MachineOptions, console_to_file, shell_line
 
@@ -135,12 +135,6 @@ class Machine:
         return self.console.starts
 
     # Keys.
-
-    def press_keys(self, *keys: str) -> None:
-        """Press and release the keys, one after the other, once."""
-        for key in keys:
-            send_key(self.monitor, key, down=True)
-            send_key(self.monitor, key, down=False)
 
     def hold_key(self, key: str, seconds: float = HOLD_SECONDS_MAX) -> None:
         """Hold ``key`` from now on, for ``seconds`` or until :meth:`release_key`, in the background."""

@@ -14,7 +14,7 @@ from payload.errors import BundleError, PayloadError, TargetError, TargetTooSmal
 from recovery.console import note, say
 from recovery.disks import node_of
 from recovery.filesystem import mend
-from recovery.watch import REST_POLL_SECONDS, Watch, usable
+from recovery.watch import REST_POLL_SECONDS, Watch, looked_again, usable
 from recovery.workshop import SLOT_CLASS, Workshop, identity, image_of
 from statemachine.decide import judge, slot_to_rewrite
 from statemachine.reasons import CODES
@@ -104,7 +104,12 @@ def _look(workshop: Workshop, record: Record, number: int, found: tuple[Header, 
     image = manifest.image(SLOT_CLASS)
     slot = workshop.slots[number]
     if image.kind == "read-write" and record.state != "VERIFYING":
-        return "checked" if mend(node_of(workshop.disk, slot.place), workshop.alive) else "unreadable"
+        try:
+            node = node_of(workshop.disk, slot.place)
+        except OSError as error:
+            note(str(error))
+            return "unreadable"
+        return "checked" if mend(node, workshop.alive) else "unreadable"
     damaged = frames.verify(slot.region, image.frames(), workshop.progress())
     note(f"verified version {manifest.version}: {len(damaged)} of {len(image.frames())} frames damaged")
     return "damaged" if damaged else "intact"
@@ -278,7 +283,8 @@ def undo_packages(workshop: Workshop, record: Record) -> Result:
 def rest(workshop: Workshop, record: Record) -> Result:
     """Write nothing. Leave on a new source, a person, or when the delay is over."""
     known = set(workshop.of_no_use)
-    ended_here = record.state == "WAITING" and record.reason in _AFTER_ACTION
+    is_end = record.state == "WAITING" and record.reason in _AFTER_ACTION
+    ended_here = is_end and (workshop.has_worked or record.reason == CODES["journal-unwritable"])
     if ended_here:
         known |= usable(workshop, workshop.candidates(record))
     # None: what the first look at the network finds did not help
@@ -293,16 +299,16 @@ def rest(workshop: Workshop, record: Record) -> Result:
         if not watch() and workshop.network and workshop.network.is_due():
             here = usable(workshop, workshop.remote_candidates(record, watch))
             if remote_known is not None and here - remote_known:
-                return "source_appeared", CODES["resumed"], {}
+                return "source_appeared", looked_again(record), {}
             remote_known = here  # what was out of reach in between is new
         if watch.result is not None:
             return watch.result
     if record.state != "WAITING":
         return "resumed", record.reason, {}
-    return "backoff_elapsed", CODES["resumed"], {}
+    return "backoff_elapsed", looked_again(record), {}
 
 
-# Reasons of work that ended in WAITING within this boot: the sources that are here did not help.
+# Reasons of work that ends in WAITING. Within this boot: the sources that are here did not help.
 _AFTER_ACTION = tuple(
     CODES[word] for word in ("slot-write-failed", "repairs-exhausted", "filesystem-failing", "journal-unwritable")
 )

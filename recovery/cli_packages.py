@@ -178,6 +178,19 @@ _OUTCOMES = {
 }
 _RESTART = cli.Option("--restart", "restart where that is needed", flag=True)
 VERBS = (
-    cli.Verb("undo", "back to the packages before the transaction that is not confirmed yet", _undo),
-    cli.Verb("restore", "bring back the packages that ran well, where this system lost them", _restore, (_RESTART,)),
+    cli.Verb(
+        "undo",
+        "back to the packages before the transaction that is not confirmed yet",
+        _undo,
+        examples=("unbrick packages undo",),
+        has_root=False,
+    ),
+    cli.Verb(
+        "restore",
+        "bring back the packages that ran well, where this system lost them",
+        _restore,
+        (_RESTART,),
+        examples=("unbrick packages restore --restart",),
+        has_root=False,
+    ),
 )

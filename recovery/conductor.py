@@ -1,7 +1,7 @@
 """Recovery at work: persist the intent, act, feed the result back as the next event, until the OS boots.
 
-Off the ordinary boot's path. One :class:`Conductor` lives for one boot. It never ends by itself: it
-hands over, or rests in WAITING.
+Off the ordinary boot's path. One :class:`Conductor` lives for one opening of the journal: it hands over, or rests in
+WAITING.
 """
 
 from __future__ import annotations
@@ -53,13 +53,18 @@ class Conductor:
         self._workshop = Workshop(config, disk, alive, self._intend, **world)
 
     def run(self, action: str) -> None:
-        """Do ``action`` and whatever follows from it. Returns only when the process ends.
+        """Do ``action`` and whatever follows from it, until the OS has the machine.
 
-        Raises ``JournalMoved``: everything begins again with a new opening.
+        Returns after a rest that the journal does not know of: opened anew, it may take records again. Raises
+        ``JournalMoved`` where it has to be opened anew at once.
         """
         while True:
             self._alive()
-            action = self._follow(*self._perform(action))
+            result = self._perform(action)
+            if action == "rest" and self._record != self._journal.record:
+                self._workshop.leave()
+                return
+            action = self._follow(*result)
             if not self._journal.try_persist(self._record) and action != "rest":
                 action = self._follow(*_UNWRITABLE)
 
@@ -76,6 +81,10 @@ class Conductor:
             return self._boot(self._record, action == "boot_pristine")
         self._workshop.recall(self._record)
         try:
+            if self._workshop.keyring.lacking(self._record):
+                self._record = self._workshop.keep_trust(self._record)
+            if action != "rest":
+                self._workshop.has_worked = True
             return actions.ACTIONS[action](self._workshop, self._record)
         except JournalUnwritable:
             return _UNWRITABLE

@@ -13,10 +13,13 @@ from payload.device_region import DeviceRegion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from statemachine.region import Region
 
 DISK_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.01
+_TELL_SECONDS = 1.0
 _SECTOR_BYTES = 512
 _SERIAL_FILES = ("serial", "device/serial", "device/cid", "device/wwid")
 _BLOCK = "/sys/class/block"
@@ -52,6 +55,54 @@ def open_region(disk: str, place: dict[str, int], writable: bool = True) -> Regi
     return MissingRegion(size)
 
 
+class Opened:
+    """Opens regions, and closes them together."""
+
+    def __init__(self) -> None:
+        self._regions: list[Region] = []
+
+    def __call__(self, disk: str, place: dict[str, int], writable: bool = True) -> Region:
+        region = open_region(disk, place, writable)
+        self._regions.append(region)
+        return region
+
+    def close(self) -> None:
+        for region in self._regions:
+            if isinstance(region, DeviceRegion):
+                region.close()
+
+
+class ToldRegion:
+    """``region``, with ``alive`` called about once a second: a dying medium may take seconds for each access."""
+
+    __slots__ = ("_alive", "_region", "_told", "erase_unit", "size", "write_unit")
+
+    def __init__(self, region: Region, alive: Callable[[], None]) -> None:
+        self._region = region
+        self._alive = alive
+        self._told = time.monotonic()
+        self.size = region.size
+        self.write_unit, self.erase_unit = region.write_unit, region.erase_unit
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._tell()
+        return self._region.read(offset, length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._tell()
+        self._region.write(offset, data)
+
+    def flush(self) -> None:
+        self._tell()
+        self._region.flush()
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self._told >= _TELL_SECONDS:
+            self._alive()
+            self._told = now
+
+
 class MissingRegion:
     """A region whose medium is not there. Follows `statemachine.region.Region`; every access fails."""
 
@@ -73,22 +124,27 @@ class MissingRegion:
 def node_of(disk: str, region: dict[str, int]) -> str:
     """The partition node that covers ``region`` (bytes) of ``disk``; added where no table names it.
 
+    A table that is wrong names others there: the kernel allows no two of the same bytes, so those go, from the
+    kernel's memory alone.
+
     Raises ``OSError`` where the kernel does not take the partition.
     """
     name = disk.rpartition("/")[2]
-    wanted = (region["offset"] // _SECTOR_BYTES, region["size"] // _SECTOR_BYTES)
-    numbers = []
+    first, count = region["offset"] // _SECTOR_BYTES, region["size"] // _SECTOR_BYTES
+    numbers, in_the_way = [], []
     for entry in os.listdir(f"{_BLOCK}/{name}"):
         if not entry.startswith(name):
             continue
         start, size = _number(f"{_BLOCK}/{entry}/start"), _number(f"{_BLOCK}/{entry}/size")
-        if (start, size) == wanted:
+        if (start, size) == (first, count):
             return f"/dev/{entry}"
         numbers.append(_number(f"{_BLOCK}/{entry}/partition"))
-    return _add_partition(disk, max(numbers, default=0) + 1, region)
+        if start < first + count and first < start + size:
+            in_the_way.append(numbers[-1])
+    return _add_partition(disk, max(numbers, default=0) + 1, region, in_the_way)
 
 
-def _add_partition(disk: str, number: int, region: dict[str, int]) -> str:
+def _add_partition(disk: str, number: int, region: dict[str, int], in_the_way: list[int]) -> str:
     import _unbrick
 
     # The kernel would take a partition that goes on where the disk has ended.
@@ -96,6 +152,8 @@ def _add_partition(disk: str, number: int, region: dict[str, int]) -> str:
         raise OSError(f"{disk} ends before the region")
     descriptor = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        for other in in_the_way:
+            _unbrick.delete_partition(descriptor, other)
         _unbrick.add_partition(descriptor, number, region["offset"], region["size"])
     finally:
         os.close(descriptor)

@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 
     from statemachine.record import Record
 
-# Linux's input-event-codes for keys that boards use as a recovery button.
-KEY_CODES = {
-    "KEY_ENTER": 28, "KEY_R": 19, "KEY_SPACE": 57, "KEY_F1": 59, "KEY_F2": 60, "KEY_F8": 66, "KEY_F10": 68,
-    "KEY_F12": 88, "KEY_POWER": 116, "KEY_HELP": 138, "KEY_SETUP": 141, "KEY_PROG1": 148, "KEY_PROG2": 149,
-    "KEY_CONFIG": 171, "KEY_RESTART": 408, "KEY_WPS_BUTTON": 529, "BTN_0": 256, "BTN_1": 257, "BTN_2": 258,
-}  # fmt: skip
 RECOVERY_WORDS = ("recovery", "rescue", "failsafe")
 _COMMAND_LINE_BYTES_MAX = 4096
 _INPUT_DEVICES_MAX = 32
@@ -46,7 +40,7 @@ def gather(record: Record, config: dict[str, Any], journal_writable: bool) -> Ev
 
 def button_held(button: dict[str, Any]) -> bool:
     """Whether the button is down now and stays down for its hold time. Returns at once when it is up."""
-    code = KEY_CODES[button["key"]]
+    code = button["code"]
     devices = _input_devices()
     try:
         if not _down(devices, code):

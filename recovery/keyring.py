@@ -35,11 +35,16 @@ class Keyring:
     def recall(self, record: Record) -> None:
         """Go on from ``record``, the journal's newest; a newer root that was learned since stays known."""
         learned, self.trusted = self.trusted, self._state_of(record)
-        if learned.root.version > self.trusted.root.version:
-            self.trusted = learned
-        elif learned.root.digest == self.trusted.root.digest:
+        if learned.root.version > self.trusted.root.version:  # the floor may have risen meanwhile
+            self.trusted = self.trusted.with_root(learned.root)
+        if learned.root.digest == self.trusted.root.digest:
             self.trusted = self.trusted.with_time(learned.clock_floor)
         self._remembered = _digests(record)
+
+    def lacking(self, record: Record) -> dict[str, Any]:
+        """:meth:`fields`, where the image pins a newer root than ``record`` holds, whose floor is not that one's."""
+        kept = kept_root(record)
+        return self.fields() if kept is not None and kept.digest != self.trusted.root.digest else {}
 
     def fields(self) -> dict[str, Any]:
         """The fields of a record that hold what is believed."""

@@ -10,7 +10,7 @@ from device_config import CONFIG
 
 from recovery.console import note, say
 from recovery.device_journal import DeviceJournal
-from recovery.disks import DiskMissingError, find_disk
+from recovery.disks import DiskMissingError, Opened, ToldRegion, find_disk
 from recovery.evidence import gather
 from recovery.hand_over import BootFailedError, mount_root
 from recovery.supervisor import Supervisor
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from statemachine.record import Record
+    from statemachine.region import Region
 
 OPENINGS_MAX = 3
 
@@ -36,24 +37,33 @@ def main(arguments: list[str]) -> int:
     supervisor = Supervisor()
     supervisor.wait_for_modules()
     _watch(supervisor)
-    try:
-        disk = find_disk(CONFIG["disk"]["serial"])
-    except DiskMissingError as error:
-        say(CODES["disk-missing"], str(error), with_advice=True)
-        return 1
     crashes = int(arguments[1]) if len(arguments) > 1 else 0
-    for _opening in range(OPENINGS_MAX):
+    moved = 0
+    while moved < OPENINGS_MAX:
+        opened = Opened()
         try:
-            _start(supervisor, disk, crashes)
-            return 0
+            _start(supervisor, find_disk(CONFIG["disk"]["serial"]), opened, crashes)
+        except DiskMissingError as error:
+            say(CODES["disk-missing"], str(error), with_advice=True)
+            return 1
         except JournalMoved as error:
             say(CODES["journal-moved"], str(error))
+            moved += 1
+        finally:
+            opened.close()
     return 1
 
 
-def _start(supervisor: Supervisor, disk: str, crashes: int) -> None:
-    """Open the journal, decide, persist, act. Raises ``JournalMoved``, and then it is to be done again."""
-    journal = DeviceJournal(CONFIG, disk)
+def _start(supervisor: Supervisor, disk: str, opened: Opened, crashes: int) -> None:
+    """Open the journal, decide, persist, act. Comes back after a rest without a journal, to be done again.
+
+    Raises ``JournalMoved``, and then it is to be done again at once.
+    """
+
+    def told(disk: str, place: dict[str, int], writable: bool) -> Region:
+        return ToldRegion(opened(disk, place, writable), supervisor.progress)
+
+    journal = DeviceJournal(CONFIG, disk, opener=told)
     if journal.reason != CODES["journal-intact"]:
         say(journal.reason)
     record = journal.record.but(boots=journal.record.boots + (crashes == 0))
@@ -73,7 +83,7 @@ def _start(supervisor: Supervisor, disk: str, crashes: int) -> None:
             if not journal.try_persist(following):
                 reason = CODES["journal-unwritable"]
                 following, action = step(following, "journal_unwritable", CONFIG["boot_attempts"], reason=reason)
-    _recover(supervisor, disk, journal, following, action)
+    _recover(supervisor, disk, opened, journal, following, action)
 
 
 def hand_over(supervisor: Supervisor, record: Record, disk: str, pristine: bool, counted: bool = True) -> NoReturn:
@@ -91,7 +101,9 @@ def _watch(supervisor: Supervisor) -> None:
         supervisor.watch(watchdog["device"], watchdog["timeout_seconds"])
 
 
-def _recover(supervisor: Supervisor, disk: str, journal: DeviceJournal, record: Record, action: str) -> None:
+def _recover(
+    supervisor: Supervisor, disk: str, opened: Opened, journal: DeviceJournal, record: Record, action: str
+) -> None:
     from recovery.conductor import Conductor, load_recovery_modules
 
     def boot(record: Record, pristine: bool) -> tuple[str, int, dict[str, Any]]:
@@ -103,4 +115,4 @@ def _recover(supervisor: Supervisor, disk: str, journal: DeviceJournal, record: 
 
     say(record.reason, record.state, with_advice=record.state == "WAITING")
     load_recovery_modules()
-    Conductor(CONFIG, disk, journal, record, supervisor.progress, boot).run(action)
+    Conductor(CONFIG, disk, journal, record, supervisor.progress, boot, opener=opened).run(action)

@@ -82,11 +82,14 @@ class Network:
         self._carriers = carriers
         return plugged or time.monotonic() >= self._next_look
 
-    def look(self) -> list[HttpSource]:
-        """The bundles that servers have now; ``reason`` says why there are none. The caller closes them."""
+    def look(self) -> list[HttpSource] | None:
+        """What servers have now; ``reason`` says why there is nothing. The caller closes them.
+
+        None: nobody was asked, or not all; that says nothing of the network.
+        """
         self.reason = 0
         if not self._urls:
-            return []
+            return None
         found: list[HttpSource] = []
         try:
             resolve = Resolver(self._link.up(self._pass), self._pass)
@@ -96,18 +99,24 @@ class Network:
         if any(isinstance(failure, LookEndedError) for _url, failure in refused):
             for source in found:
                 source.close()
-            return []  # that says nothing of the network
+            return None
         for url, failure in refused:
             self.reason = CODES[failure.reason]
             self._tell(self.reason, f"{url}: {failure}")
-        if not found and self._failures > 0:
-            self._link.down()  # a wrong lease may be why; a new one may be of another server
         self._carriers = self._link.carriers()
         self._failures += 1
         self._next_look = time.monotonic() + fetch.pause_seconds(
             self._failures - 1, PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX
         )
         return found
+
+    def nothing_helped(self) -> None:
+        """Nothing that the last look found was a bundle for this device. Its sources are closed by now.
+
+        A wrong lease may be why, and a page to log in at answers, too; a new lease may be of another server.
+        """
+        if self._failures > 1:
+            self._link.down()
 
     @staticmethod
     def is_source(source: object) -> bool:

@@ -33,16 +33,18 @@ def reuse(
     seeds = [
         seed
         for number, (region, headers) in enumerate(slots)
-        for seed in _of_slot(region, headers, believe, is_target=number == target)
+        for seed in _of_slot(region, headers, slot_class, believe, is_target=number == target)
     ]
     return Reuse(manifest, [*(seed for bundle in bundles for seed in _of_bundle(bundle, slot_class, believe)), *seeds])
 
 
-def _of_slot(region: Region, headers: Sequence[Region], believe: Believe, *, is_target: bool) -> list[Seed]:
+def _of_slot(
+    region: Region, headers: Sequence[Region], slot_class: str, believe: Believe, *, is_target: bool
+) -> list[Seed]:
     """The slot under each name that a signed header gives it; after a cut there may be two. Nameless without one."""
     named: dict[bytes, Manifest] = {}
     for copy in install.read_slot_headers(headers, believe):
-        if not isinstance(copy, PayloadError):
+        if not isinstance(copy, PayloadError) and copy[1].image(slot_class).size <= region.size:
             named[copy[1].digest] = copy[1]
     return [Seed(region, manifest, is_target=is_target) for manifest in named.values()] or [
         Seed(region, is_target=is_target)

@@ -11,9 +11,10 @@ import os
 
 from payload import frames, install
 from payload.bundle import is_far, read_header
-from payload.errors import PayloadError, PayloadUnreadableError
+from payload.errors import PayloadError
 from payload.place import bundle_bytes, keep, missing, place_for
 from recovery.device_journal import DeviceJournal, lock_journal
+from recovery.floor import floor_after_commit, kept_versions
 from recovery.workshop import SLOT_CLASS, Workshop, image_of
 from statemachine.reasons import CODES, label
 from statemachine.record import NO_DIGEST, Image, Record
@@ -21,7 +22,7 @@ from statemachine.step import IllegalEventError, step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
     from payload.bundle import Header, Reader
@@ -304,37 +305,18 @@ def commit(workshop: Workshop, ledger: Ledger, packages_on_trial: bool = False) 
         UpdateError: it is not the version that is to be confirmed.
     """
     workshop.recall(ledger.look())
-    versions = _kept_versions(workshop)
+    versions = kept_versions(workshop)
 
     def learn(record: Record) -> dict[str, Any]:
         if record.booted != record.primary:
             raise UpdateError("not-booted", f"version {record.installed.version} was not started yet")
         on_trial = record.packages_digest if packages_on_trial else NO_DIGEST
-        return {"floor": floor_after_commit(record, versions), "packages_digest": on_trial}
+        workshop.recall(record)
+        trusted = workshop.keyring.lacking(record)
+        floor = floor_after_commit(record.but(**trusted), versions)
+        return {**trusted, "floor": floor, "packages_digest": on_trial}
 
     return ledger.advance("marked_good", CODES["confirmed"], learn)
-
-
-def _kept_versions(workshop: Workshop) -> list[int]:
-    """Of the bundles on the disk; none where a place cannot be read, for the floor never comes down again."""
-    held = workshop.look_at_places()
-    if any(isinstance(one, PayloadUnreadableError) for one in held):
-        return []
-    return [one.manifest.version for one in held if not isinstance(one, PayloadError)]
-
-
-def floor_after_commit(record: Record, kept: Iterable[int]) -> int:
-    """The floor once the primary slot's version is good: the oldest version that the device may go back to.
-
-    ``kept`` are the versions of the bundles on the disk: without one the floor stays, and it is never
-    above the best of them.
-    """
-    local = [version for version in kept if version >= record.floor]
-    if not local:
-        return record.floor
-    other = record.other
-    slots = [other.image.version] if other is not None and other.condition == "good" else []
-    return max(record.floor, min([record.installed.version, *local, *slots]))
 
 
 def rollback(workshop: Workshop, ledger: Ledger) -> Record:
@@ -345,6 +327,8 @@ def rollback(workshop: Workshop, ledger: Ledger) -> Record:
     """
     record = ledger.look()
     workshop.recall(record)
+    if workshop.keyring.lacking(record):
+        record = keep_trust(workshop, ledger, record)
     if record.state == "STAGED":
         return ledger.advance("rolled_back", CODES["rolled-back"], expected=record)
     if len(record.slots) == 1:

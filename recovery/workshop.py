@@ -10,7 +10,7 @@ import os
 
 from payload import install, sources
 from payload.bundle import is_far
-from payload.errors import PayloadCorruptError, PayloadError
+from payload.errors import PayloadCorruptError, PayloadError, TargetTooSmallError
 from recovery.console import Progress, say
 from recovery.disks import open_region
 from recovery.keyring import Keyring
@@ -88,6 +88,7 @@ class Workshop:
         self._media = media or self._plugged_in
         self._show = show
         self._root = root
+        self.has_worked = False  # in this boot: what brought it to rest is of now
         self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
         self._network: Network | None = None
@@ -147,16 +148,27 @@ class Workshop:
         """The signed header that describes a slot: the one with digest ``wanted``, or any."""
         any_one = wanted == NO_DIGEST
         headers = self.slots[number].headers
-        found = install.read_slot_header(headers, self.believe, None if any_one else wanted)
+        found = install.read_slot_header(headers, self._fitting(number), None if any_one else wanted)
         return found if found and (any_one or found[1].digest == wanted) else None
 
     def slot_headers(self, number: int) -> list[tuple[Header, Manifest]]:
         """Every signed header that a copy holds, each once; nothing is repaired."""
         found: dict[bytes, tuple[Header, Manifest]] = {}
-        for copy in install.read_slot_headers(self.slots[number].headers, self.believe):
+        for copy in install.read_slot_headers(self.slots[number].headers, self._fitting(number)):
             if not isinstance(copy, PayloadError):
                 found.setdefault(copy[1].digest, copy)
         return list(found.values())
+
+    def _fitting(self, number: int) -> Believe:
+        """:meth:`believe` for the headers of a slot, which may have been larger once."""
+
+        def believe(header: Header) -> Manifest:
+            manifest, size = self.believe(header), self.slots[number].region.size
+            if manifest.image(SLOT_CLASS).size > size:
+                raise TargetTooSmallError(f"version {manifest.version} has more than the slot's {size} bytes")
+            return manifest
+
+        return believe
 
     def header_to_keep(self, number: int, candidate: sources.Candidate) -> Header:
         """What is to describe a slot that gets ``candidate``'s image: its header, or the slot's own one of the same
@@ -211,10 +223,14 @@ class Workshop:
             return []
         self.network.is_over = is_over
         try:
-            taken, refused = self.downloadable(self.network.look())
+            offered = self.network.look()
+            taken, refused = self.downloadable(offered or [])
         finally:
             self.network.is_over = None
-        return self._chosen(record, taken, refused)
+        chosen = self._chosen(record, taken, refused)
+        if offered is not None and not taken:
+            self.network.nothing_helped()
+        return chosen
 
     def downloadable(
         self, offered: Sequence[HttpSource], believe: Believe | None = None
@@ -290,8 +306,7 @@ class Workshop:
         return [sources.RegionSource(place, name) for place, name in zip(self.places, PLACE_NAMES, strict=False)]
 
     def _plugged_in(self) -> Sequence[sources.Source]:
-        self.alive()
-        return sources.scan(sources.DeviceMounter(), exclude_disks=(self.disk.rpartition("/")[2],))
+        return sources.scan(sources.DeviceMounter(), self.alive, exclude_disks=(self.disk.rpartition("/")[2],))
 
     def installable(self, header: Header, *, network: bool = False) -> Manifest:
         """What may be installed here and now: for the kernel that runs; over a ``network``, not expired either."""
@@ -326,7 +341,7 @@ def _for_a_slot(manifest: Manifest) -> Manifest:
 
 def _was_changed_on_its_way(source: HttpSource, error: PayloadError) -> bool:
     """Whether a header is damaged, and its source has somebody else to ask."""
-    return isinstance(error, PayloadCorruptError) and source.doubt(0, 0)
+    return isinstance(error, PayloadCorruptError) and source.doubt(0)
 
 
 def _places(config: dict[str, Any]) -> list[dict[str, int]]:

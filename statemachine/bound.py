@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import product
 
-from statemachine.decide import REQUESTS, Evidence, decide, give_way, judge, slot_to_rewrite
+from statemachine.decide import BLAMELESS, REQUESTS, Evidence, decide, give_way, judge, slot_to_rewrite
 from statemachine.limits import BOOT_ATTEMPTS_DEFAULT, CYCLES_MAX, SLOTS_MAX
 from statemachine.reasons import CODES
 from statemachine.record import CONDITIONS, NO_DIGEST, Image, Record, Slot
@@ -161,7 +161,7 @@ def _key(record: Record, action: str) -> _Key:
         action,
         record.attempts_left,
         record.cycles,
-        record.entered in REQUESTS,
+        record.entered in BLAMELESS,
         record.primary,
         record.packages_digest != NO_DIGEST,
         record.target.digest != NO_DIGEST,

@@ -15,6 +15,8 @@ from statemachine.table import BOOTABLE, DOUBTING_PACKAGES, GIVING_UP
 REQUESTS = (
     CODES["button-held"], CODES["recovery-on-command-line"], CODES["recovery-requested"], CODES["update-requested"],
 )  # fmt: skip
+# Why a slot is looked at though nothing has failed in it.
+BLAMELESS = (*REQUESTS, CODES["journal-unwritable"])
 # A transaction's phases with no mixture in the root; `_ON_TRIAL` is another one, with the wanted set whole.
 _WHOLE, _ON_TRIAL = (b"", b"done", b"undone"), b"trying"
 _REWRITE_FIRST = ("bad", "unknown", "good")
@@ -43,7 +45,8 @@ def decide(record: Record, evidence: Evidence) -> tuple[str, int]:
     if record.state not in BOOTABLE:
         if record.state == "WAITING" and requested_by:
             return "recovery_requested", requested_by
-        return "resumed", CODES["resumed"]
+        # What it waits for has not changed, and is to be read on the screen.
+        return "resumed", record.reason if record.state == "WAITING" else CODES["resumed"]
     if record.attempts_left == 0:
         return "attempts_exhausted", CODES["attempts-exhausted"]
     if requested_by:
@@ -75,7 +78,7 @@ def judge(record: Record, outcome: str) -> tuple[str, int]:
     verifies = outcome in ("intact", "checked")
     if verifies and record.state != "SUSPECT":
         return "slot_verified", CODES["slot-verified"]
-    if verifies and record.entered in REQUESTS and record.attempts_left > 0:
+    if verifies and record.entered in BLAMELESS and record.attempts_left > 0:
         confirmed = record.confirmed == record.installed.digest and record.packages_digest == NO_DIGEST
         return ("verified_on_request" if confirmed else "verified_unconfirmed"), CODES["slot-verified"]
     if record.cycles >= CYCLES_MAX and record.state != "JOURNAL_LOST":

@@ -174,18 +174,6 @@ class Store:
             raise JournalUnwritable(f"{holding} of {len(self._rings)} copies took the record")
         self._head = Record(self.identity, self._term, sequence, previous, body, raw)
 
-    def compare_and_append(self, head: Head, body: bytes) -> None:
-        """`append` if the journal still stands at ``head``, on the media and not just in memory.
-
-        Raises:
-            JournalMoved: it does not; nothing was written.
-            JournalUnwritable, ValueError: as `append`; also if fewer than two copies can be read.
-        """
-        if head != self.head:
-            raise JournalMoved(f"the journal stands at {self.head}, not at {head}")
-        self._check_not_moved()
-        self.append(body)
-
     def history(self, limit: int) -> list[Record]:
         """The newest ``limit`` records that led to the head, oldest first, over all terms. Never raises."""
         scans = _scan(self._new_rings())
@@ -258,24 +246,6 @@ class Store:
             blank = bytes(self.record_bytes)
             ring.pending.update({n: blank for n, slot in enumerate(scan) if slot.word != "blank"})
             ring.settle()
-
-    def _check_not_moved(self) -> None:
-        sequence = 0 if self._head is None else self._head.sequence + 1
-        readable = 0
-        for ring in self._rings:
-            try:
-                record, _ = decode(ring.read(sequence % self.slots))
-            except OSError:
-                continue
-            readable += 1
-            if record is not None and record.identity == self.identity and self._is_newer(record):
-                raise JournalMoved(f"another writer appended at ({record.term}, {record.sequence})")
-        if readable < QUORUM:
-            raise JournalUnwritable(f"{readable} of {len(self._rings)} copies can be read")
-
-    def _is_newer(self, record: Record) -> bool:
-        head = self.head
-        return (record.term, record.sequence) > (head.term, head.sequence)
 
 
 def record_bytes(regions: Sequence[Region]) -> int:

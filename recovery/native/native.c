@@ -253,20 +253,37 @@ static PyObject *unbrick_zstd_decompress(PyObject *self, PyObject *arguments)
     return content;
 }
 
+static PyObject *change_partition(int descriptor, int operation, struct blkpg_partition partition)
+{
+    struct blkpg_ioctl_arg request = {.op = operation, .datalen = sizeof partition, .data = &partition};
+    int result;
+
+    Py_BEGIN_ALLOW_THREADS
+    result = ioctl(descriptor, BLKPG, &request);
+    Py_END_ALLOW_THREADS
+    return none_or_error(result);
+}
+
 /* add_partition(descriptor, number, offset, size), in bytes: for a disk whose table does not name it any more. */
 static PyObject *unbrick_add_partition(PyObject *self, PyObject *arguments)
 {
-    int descriptor, number, result;
+    int descriptor, number;
     long long offset, size;
 
     if (!PyArg_ParseTuple(arguments, "iiLL:add_partition", &descriptor, &number, &offset, &size))
         return NULL;
     struct blkpg_partition partition = {.start = offset, .length = size, .pno = number};
-    struct blkpg_ioctl_arg request = {.op = BLKPG_ADD_PARTITION, .datalen = sizeof partition, .data = &partition};
-    Py_BEGIN_ALLOW_THREADS
-    result = ioctl(descriptor, BLKPG, &request);
-    Py_END_ALLOW_THREADS
-    return none_or_error(result);
+    return change_partition(descriptor, BLKPG_ADD_PARTITION, partition);
+}
+
+/* delete_partition(descriptor, number): the kernel forgets it; nothing on the disk changes. */
+static PyObject *unbrick_delete_partition(PyObject *self, PyObject *arguments)
+{
+    int descriptor, number;
+
+    if (!PyArg_ParseTuple(arguments, "ii:delete_partition", &descriptor, &number))
+        return NULL;
+    return change_partition(descriptor, BLKPG_DEL_PARTITION, (struct blkpg_partition){.pno = number});
 }
 
 static PyMethodDef methods[] = {
@@ -277,6 +294,7 @@ static PyMethodDef methods[] = {
     {"pread_direct", unbrick_pread_direct, METH_VARARGS, NULL},
     {"pwrite_direct", unbrick_pwrite_direct, METH_VARARGS, NULL},
     {"add_partition", unbrick_add_partition, METH_VARARGS, NULL},
+    {"delete_partition", unbrick_delete_partition, METH_VARARGS, NULL},
     {"ed25519_verify", unbrick_ed25519_verify, METH_VARARGS, NULL},
     {"zstd_decompress", unbrick_zstd_decompress, METH_VARARGS, NULL},
     {"zstd_stream", unbrick_zstd_stream, METH_VARARGS, NULL},

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from payload.manifest import Manifest
     from recovery.device_journal import DeviceJournal
     from scripts.virtual.layer import Layer
-    from statemachine.record import Record
 
 CHUNK_BYTES = 1 << 20
 HINT = "see that the disk is not full, then run ./scripts/install again"
@@ -114,10 +113,6 @@ class DeviceDisk:
         from recovery.device_journal import DeviceJournal
 
         return DeviceJournal(config, str(self.path))
-
-    def write_record(self, config: dict[str, Any], record: Record) -> None:
-        """Append ``record``. Raises: JournalUnwritable."""
-        self.journal(config).persist(record)
 
     # Damage, and the proof that something was left alone.
 

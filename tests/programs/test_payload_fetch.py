@@ -129,6 +129,19 @@ def test_a_server_without_ranges_is_read_again_for_what_lies_behind() -> None:
         assert len(server.requests) == 2, "what is announced and what is not have a connection each"
 
 
+@pytest.mark.fault("N3", "N5")
+def test_a_server_without_ranges_that_never_gets_there_is_given_up() -> None:
+    """What is passed over on the way is no progress."""
+    answer = Breaks(CONTENT, after=100_000)
+    answer.has_ranges = False
+    slept = Slept()
+    with WebServer(answer) as server:
+        file = HttpSource(client(), server.url, slept)
+        with pytest.raises(ServerUnreachableError):
+            file.read(250_000, 10)
+        assert len(server.requests) == fetch.ROUNDS_MAX
+
+
 @pytest.mark.fault("N3")
 def test_after_a_break_only_what_is_missing_is_asked_for() -> None:
     answer = Breaks(CONTENT, after=50_000)

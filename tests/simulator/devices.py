@@ -24,9 +24,9 @@ from payload.trust import trusted_key, verify
 from recovery import actions, update
 from recovery.conductor import Conductor
 from recovery.device_journal import DeviceJournal
+from recovery.watch import looked_again
 from recovery.workshop import Workshop, image_of
 from statemachine.decide import Evidence, decide, give_way
-from statemachine.reasons import CODES
 from statemachine.record import Record, Slot
 from statemachine.region import Region
 from statemachine.step import step
@@ -183,12 +183,13 @@ class Device:
 
     def boot(self) -> Record:
         """Switch it on: the record of the OS that gets the machine. Raises ``RestingError``."""
+        self._left = ACTIONS_MAX
         try:
-            self._boot()
+            while True:
+                self._boot()
         except BootedError as booted:
             self._check_boots(booted.record)
             return booted.record
-        raise AssertionError("the conductor came back")
 
     def _boot(self) -> None:
         journal = self.journal()
@@ -203,7 +204,6 @@ class Device:
             following, action = step(following, give_way(following, event), ATTEMPTS, reason=reason)
             if not journal.try_persist(following):
                 following, action = step(following, "journal_unwritable", ATTEMPTS, reason=reason)
-        self._left = ACTIONS_MAX
         Conductor(self.config, "simulated", journal, following, self._alive, self.hand_over, **self.world()).run(action)
 
     def world(self) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def _rest(workshop: Workshop, record: Record) -> actions.Result:
     workshop.alive()
     if record.state != "WAITING":
         raise RestingError
-    return "backoff_elapsed", CODES["resumed"], {}
+    return "backoff_elapsed", looked_again(record), {}
 
 
 actions.ACTIONS["rest"] = _rest  # a simulated device has no time to wait

@@ -50,6 +50,19 @@ def test_work_that_was_cut_short_is_resumed(state: str) -> None:
     assert decide(Record(state), Evidence())[0] == "resumed"
 
 
+def test_a_resting_device_that_is_switched_on_again_still_says_why() -> None:
+    resting = Record("WAITING", reason=CODES["no-source"])
+    assert decide(resting, Evidence()) == ("resumed", CODES["no-source"])
+
+
+@pytest.mark.fault("S11")
+@pytest.mark.parametrize("record", [CONFIRMED, CONFIRMED.but(state="TRYING", confirmed=bytes(32))])
+def test_a_journal_that_took_no_writes_is_not_the_images_fault(record: Record) -> None:
+    suspect = record.but(state="SUSPECT", entered=CODES["journal-unwritable"])
+    assert judge(suspect, "intact")[0] in ("verified_on_request", "verified_unconfirmed")
+    assert judge(suspect.but(attempts_left=0), "intact")[0] not in ("verified_on_request", "verified_unconfirmed")
+
+
 @pytest.mark.fault("H7")
 def test_a_stuck_button_does_not_stop_work_in_progress() -> None:
     assert decide(Record("REPAIRING"), Evidence(requested_by=CODES["button-held"]))[0] == "resumed"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
+from recovery import actions
+from statemachine.reasons import CODES
 from statemachine.record import Image, Record, Slot
 from statemachine.store import JournalMoved
 from tests.simulator.devices import Device, Kind, Version, factory
@@ -38,6 +42,31 @@ def test_a_device_that_lost_its_primary_slot_looks_at_what_it_has(two: Kind) -> 
     record = with_slots(device, 1).journal(look_only=True).record
     assert (record.state, record.slots, record.primary) == ("JOURNAL_LOST", (Slot(),), 0)
     assert device.boot().installed.version == 1
+
+
+@pytest.mark.fault("S11", "S12")
+@pytest.mark.parametrize("fails", ["write", "flush"])
+def test_a_journal_that_takes_records_again_is_opened_anew(
+    two: Kind, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a power cycle, and nothing is held against the image."""
+    device = factory(two, installed=1)
+    journal = device.journal()
+    journal.persist(journal.record.but(state="TRYING", confirmed=bytes(32)))
+    broken = device.restarted()
+    broken.storage.disks[0].broken = {fails: errno.EIO}
+    rests = []
+
+    def rest(_workshop: object, record: Record) -> actions.Result:
+        rests.append(record.reason)
+        if len(rests) == 12:  # more failures than a ring is tried for
+            broken.storage.heal()
+        return "backoff_elapsed", CODES["resumed"], {}
+
+    monkeypatch.setitem(actions.ACTIONS, "rest", rest)
+    record = broken.boot()
+    assert (record.state, record.attempts_left) == ("TRYING", journal.record.attempts_left - 1)
+    assert rests == [CODES["journal-unwritable"]] * 12
 
 
 @pytest.mark.fault("S12")

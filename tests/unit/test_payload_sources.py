@@ -62,6 +62,7 @@ class Bench:
     def scan(self, *exclude: str) -> list[sources.Source]:
         return scan(
             self,
+            lambda: None,
             exclude_disks=exclude,
             mount_point=str(self.mount_point),
             sys_block=str(self.sys_block),

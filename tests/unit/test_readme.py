@@ -44,6 +44,7 @@ def test_every_link_leads_somewhere(target: str) -> None:
 
 def test_the_console_log_speaks_in_reasons_that_exist() -> None:
     said = re.findall(r"\bE(\d{3}) ([a-z-]+)", "\n".join(blocks("")))
+    assert said
     for code, word in said:
         if int(code):
             assert REASONS[int(code)][0] == word

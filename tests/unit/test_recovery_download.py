@@ -57,8 +57,8 @@ class Bench:
         }
         self.intents: list[Record] = []
         self.workshop = Workshop(device, str(self.disk), lambda: None, self.intents.append)
-        network = Network(device["network"], lambda: None, self.workshop._tell, LoopbackLink())
-        self.workshop._network = network
+        self.link = LoopbackLink()
+        self.workshop._network = Network(device["network"], lambda: None, self.workshop._tell, self.link)
         self.record = Record("REINSTALLING", reason=CODES["slot-unreadable"])
         self.workshop.recall(self.record)
 
@@ -132,6 +132,28 @@ def test_a_bundle_with_wrong_frames_is_of_no_use_until_it_changes(tmp_path: Path
         bench = Bench(tmp_path, server.url)
         assert bench.reinstall()[:2] == ("source_missing", CODES["payload-corrupt"])
         assert bench.workshop.of_no_use == {(server.url, sample.manifest.digest)}
+
+
+def test_a_page_to_log_in_at_does_not_keep_a_wrong_lease(tmp_path: Path, sample: Sample) -> None:
+    with WebServer(StaticFile(b"<html>Welcome</html>" * 1000)) as server:
+        bench = Bench(tmp_path, server.url)
+        for looks in range(4):
+            assert bench.reinstall()[0] == "source_missing"
+            assert bench.link.downs == looks, "after every look but the first"
+        downs = bench.link.downs
+        server.answer = StaticFile(sample.content)
+        assert bench.reinstall()[0] == "image_written"
+        assert bench.link.downs == downs
+
+
+def test_a_validator_that_no_request_can_hold_is_none(tmp_path: Path, sample: Sample) -> None:
+    """RFC 9110 allows an ETag bytes beyond ASCII."""
+    answer = StaticFile(sample.content)
+    answer.etag = '"caf\xe9"'
+    with WebServer(answer) as server:
+        bench = Bench(tmp_path, server.url)
+        assert bench.reinstall()[0] == "image_written"
+        assert all("if-range" not in request.fields for request in server.requests)
 
 
 def test_out_of_reach_is_the_reason_where_nothing_else_is_here(tmp_path: Path) -> None:

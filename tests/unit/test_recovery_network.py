@@ -64,7 +64,7 @@ def test_what_servers_have_is_found_and_what_is_out_of_reach_is_told(tmp_path: P
     told = Told()
     with WebServer(StaticFile(sample.content)) as server:
         place = looking(["http://127.0.0.1:1/os.ubk", server.url, "http://nowhere.example/"], LoopbackLink(), told)
-        found = place.look()
+        found = place.look() or []
         assert [source.name for source in found] == [server.url]
         assert all(place.is_source(source) for source in found)
         found[0].close()
@@ -78,9 +78,12 @@ def test_without_a_link_there_is_a_reason_and_the_next_look_starts_anew(refusal:
     place = looking(["http://127.0.0.1:1/"], loopback, told)
     assert place.is_due()
     assert place.look() == []
+    place.nothing_helped()
+    assert loopback.downs == 0
     assert told.reasons == [place.reason] == [CODES[refusal.reason]]
     assert not place.is_due()
     place.look()
+    place.nothing_helped()
     assert loopback.downs == 1, "a wrong lease may be why: it is not kept"
 
 
@@ -120,7 +123,7 @@ def test_a_download_that_got_somewhere_makes_the_next_pause_short(tmp_path: Path
     with WebServer(StaticFile(content)) as server:
         place = looking([server.url], LoopbackLink(), Told())
         for _look in range(10):
-            for found in place.look():
+            for found in place.look() or []:
                 found.close()
         long = place._next_look
         source = fetch.HttpSource(Client(Resolver([], lambda: None), lambda: None), server.url)
@@ -134,7 +137,7 @@ def test_without_a_url_the_link_stays_down() -> None:
     loopback = LoopbackLink(AddressMissingError("x"))
     place = looking([], loopback, Told())
     assert not place.is_due()
-    assert place.look() == []
+    assert place.look() is None
     assert (place.reason, loopback.downs) == (0, 0)
 
 

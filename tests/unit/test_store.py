@@ -293,40 +293,6 @@ def test_too_long_a_body_is_the_callers_error() -> None:
     assert {operation.kind for operation in storage.trace} == {"read"}
 
 
-def test_compare_and_append_refuses_what_another_writer_changed() -> None:
-    storage = media(count=10)
-    one, other = opened(storage), opened(storage)
-    head = one.head
-    other.compare_and_append(head, b"other")
-    with pytest.raises(JournalMoved):
-        one.compare_and_append(head, b"one")
-    assert reopened(storage).body == b"other"
-    with pytest.raises(JournalMoved):
-        other.compare_and_append(head, b"again")
-    other.compare_and_append(other.head, b"third")
-    assert reopened(storage).body == b"third"
-
-
-@pytest.mark.parametrize("disk", range(3))
-@pytest.mark.parametrize("appends", [1, SLOTS, SLOTS + 1])
-def test_compare_and_append_sees_the_other_writer_past_an_unreadable_copy(disk: int, appends: int) -> None:
-    storage = media(count=10)
-    one, other = opened(storage), opened(storage)
-    for number in range(appends):
-        other.append(b"%d" % number)
-    storage.disks[disk].broken = {"read": 5}
-    with pytest.raises(JournalMoved):
-        one.compare_and_append(one.head, b"one")
-
-
-def test_compare_and_append_needs_to_read_two_copies() -> None:
-    storage = media(count=10)
-    store = opened(storage)
-    storage.disks[0].broken = storage.disks[1].broken = {"read": 5}
-    with pytest.raises(JournalUnwritable, match="can be read"):
-        store.compare_and_append(store.head, b"x")
-
-
 def test_two_writers_of_a_new_journal_do_not_both_begin_it() -> None:
     storage = media()
     one, other = opened(storage), opened(storage)

@@ -8,8 +8,9 @@ import pytest
 
 from payload.errors import PayloadBelowFloorError, PayloadKernelMismatchError
 from recovery import actions, update
+from recovery.floor import floor_after_commit
 from recovery.pace import PacedReader, byte_count
-from recovery.update import UpdateError, floor_after_commit
+from recovery.update import UpdateError
 from statemachine.reasons import CODES
 from statemachine.record import Image, Record, Slot
 from tests.simulator.devices import Device, Kind, Version, factory
