@@ -1,10 +1,14 @@
-"""The verbs that print what the registry knows: completion, docs. docs/cli.md is this module's output."""
+"""The verbs that print what the commands know of themselves: completion, and docs/cli.md and docs/device-cli.md."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar
 
 from initramfs.cli_registry import COMMON, Option, Verb, show
 
@@ -23,7 +27,7 @@ def completion(arguments: Namespace) -> int:
 def documentation(arguments: Namespace) -> int:
     from initramfs.cli import verbs
 
-    page = cli_document(verbs())
+    page = device_document() if arguments.device else cli_document(verbs())
     show(arguments, {"markdown": page}, [page.rstrip("\n")])
     return 0
 
@@ -91,20 +95,60 @@ def cli_document(verbs: Sequence[Verb]) -> str:
         "# The command line",
         "",
         "Made from the table of verbs by `unbrick docs`; do not edit. These commands run on the build host; the",
-        "device has its own `unbrick`, with `status`, `mark-good`, `reboot`, `journal show` and `log`.",
+        "device has its own `unbrick`: [device-cli.md](device-cli.md).",
         "",
         "Every verb also takes:",
         "",
         *_option_lines(COMMON),
         "",
         "Exit codes: 0 done; 1 an error, or the answer of `verify` and `replay` is no; 2 a command line that means",
-        "nothing. An error is one line that says what, and one that says what to do.",
+        "nothing. `unbrick packages`: 2 also where there is nothing to do. An error is one line that says what, and",
+        "one that says what to do.",
     ]
     for verb in verbs:
         lines += ["", f"## unbrick {verb.name}", "", verb.summary, *_paragraph(verb.description), ""]
         lines += ["```sh", *(example.replace("\\\n      ", "\\\n    ") for example in verb.examples), "```"]
         lines += ["", *_option_lines(verb.options)] if verb.options else []
     return "\n".join(lines) + "\n"
+
+
+def device_document() -> str:
+    """docs/device-cli.md: what the device's command says for `--help`."""
+    lines = [
+        "# The command line of the device",
+        "",
+        "Made by `unbrick docs --device`; do not edit. It is the recovery image's own executable, `/init`, run in",
+        "the OS.",
+    ]
+    for name, text in _device_helps():
+        lines += ["", f"## {name}", "", "```", text.rstrip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _device_helps() -> Iterator[tuple[str, str]]:
+    """Each command's name and its help, 110 characters wide."""
+    sys.modules.setdefault("device_config", _NoDevice("device_config"))
+    from recovery.cli import command_parser
+
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "112"
+    try:
+        found = [command_parser()]
+        while found:
+            parser = found.pop(0)
+            inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+            found[:0] = [choice for action in inner for choice in action.choices.values()]
+            yield parser.prog, parser.format_help()
+    finally:
+        os.environ.pop("COLUMNS")
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+
+
+class _NoDevice(ModuleType):
+    """Stands for the configuration that an image has built in."""
+
+    CONFIG: ClassVar[dict[str, object]] = {}
 
 
 def _paragraph(text: str) -> list[str]:
@@ -137,5 +181,11 @@ VERBS = (
         (Option(("shell",), "the shell", choices=("bash",)),),
         examples=('eval "$(unbrick completion bash)"',),
     ),
-    Verb("docs", "Print docs/cli.md.", documentation, examples=("unbrick docs > docs/cli.md",)),
+    Verb(
+        "docs",
+        "Print docs/cli.md.",
+        documentation,
+        (Option(("--device",), "docs/device-cli.md instead", flag=True),),
+        examples=("unbrick docs > docs/cli.md", "unbrick docs --device > docs/device-cli.md"),
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from initramfs.cli_registry import Option, Verb
+from initramfs.cli_registry import Option, Verb, show
 
 MEMORY_MIB_DEFAULT = 256
 
@@ -27,7 +27,8 @@ def boot(arguments: Namespace) -> int:
     )
     if arguments.output_format == "json" or arguments.print:
         options.check()
-        print(shell_line(options))
+        line = shell_line(options)
+        show(arguments, {"command": line}, [line])
         return 0
     return run_interactive(options)
 

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from packagemanager.tree import Tree
 
 KEYS = Option(("--keys",), "whom to believe: a public key or a file of roots", kind=Path, metavar="FILE")
+ROOT = Option(("--root",), "the folder that the packages are in", kind=Path, metavar="DIR", required=True)
+TRANSACTION = Option(
+    ("transaction",), "the master's transaction: a file, a disk or a partition", kind=str, metavar="FILE", default=""
+)
 OF_A_DEVICE = ("--live", "--offline")
-NEEDS_ROOT = "name the folder that the packages are in: --root DIR"
+HERE = {"--root": ROOT, "transaction": TRANSACTION}  # what these are on this side
 
 
 class Host:
@@ -70,19 +74,19 @@ class Host:
 
 def _verb(verb: cli.Verb) -> Verb:
     def run(chosen: Namespace) -> int:
-        if not chosen.root or not chosen.root.is_dir():
-            raise BuildError(NEEDS_ROOT, "The packages of a running device are for the command on the device.")
+        if not chosen.root.is_dir():
+            raise BuildError(f"{chosen.root} is no folder", "A running device has its own command.")
         chosen.root = str(chosen.root)
         chosen.live, chosen.offline = True, False
         chosen.json = chosen.output_format == "json"
         return cli.run(verb, chosen, Host())
 
     names = {option.name for option in verb.options}
-    options = [_option(option) for option in verb.options if option.name not in OF_A_DEVICE]
+    options = [HERE.get(option.name) or _option(option) for option in verb.options if option.name not in OF_A_DEVICE]
     if "transaction" in names:
         options += [KEYS, Option(CONFIG.names, CONFIG.help, kind=Path, metavar=CONFIG.metavar)]
     return Verb(f"packages {verb.name}", f"{verb.summary[0].upper()}{verb.summary[1:]}.", run, tuple(options),
-                verb.description, tuple(map(_example, verb.examples)))  # fmt: skip
+                verb.description, tuple(dict.fromkeys(map(_example, verb.examples))))  # fmt: skip
 
 
 def _example(line: str) -> str:
@@ -96,8 +100,7 @@ def _option(option: cli.Option) -> Option:
     default: object = None
     if option.is_position:
         default = [] if option.many else ""
-    kind = Path if option.name == "--root" else str
-    return Option((option.name,), option.help, kind=kind, metavar=option.metavar, default=default, flag=option.flag,
+    return Option((option.name,), option.help, kind=str, metavar=option.metavar, default=default, flag=option.flag,
                   many=option.many)  # fmt: skip
 
 

@@ -174,7 +174,7 @@ class Image:
 class Config:
     """One device. ``slot`` maps a slot class to its one or two slots by number: ``slot["rootfs"]["0"]``.
 
-    ``floor`` is the lowest version the device takes even when its journal is lost.
+    ``floor`` is the lowest version that the device takes where it has no journal yet, or has lost it.
     """
 
     compatible: str = limited(pattern=r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")  # a name of a manifest

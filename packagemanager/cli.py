@@ -355,12 +355,11 @@ VERBS = (
         _apply,
         (
             TRANSACTION,
-            Option("--live", "change the files now, whatever packages they are of", flag=True),
+            Option("--live", "change the files now; without it, those that everything needs wait", flag=True),
             Option("--offline", "let recovery change the files at the next start, before the system runs", flag=True),
             NO_SCRIPTS,
         ),
-        "Without a transaction: finish or undo what a power cut interrupted. Without --live or --offline, packages\n"
-        "that everything needs change at the next start, the others now.",
+        "Without a transaction: finish or undo what a power cut interrupted.",
         ("unbrick packages apply update.ubk", "unbrick packages apply --offline update.ubk", "unbrick packages apply"),
     ),
     Verb(

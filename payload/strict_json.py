@@ -76,7 +76,8 @@ def is_name(value: Any) -> bool:
 
 
 def is_path(value: Any) -> bool:
-    return is_text(value) and value.isascii() and value.startswith("/") and ".." not in value.split("/")
+    is_plain = is_text(value) and value.isascii() and " " not in value
+    return is_plain and value.startswith("/") and ".." not in value.split("/")
 
 
 def is_digest(value: Any) -> bool:

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 DONE, ERROR, NOTHING_TO_DO, RESTART_NEEDED = 0, 1, 2, 4
 _REBOOT_COMMANDS = (("/usr/bin/systemctl", "reboot"), ("/sbin/reboot",))
 _PACKAGES = "the packages of the system that runs"
+_STATUS_EXAMPLES = """examples:
+  unbrick status
+  unbrick status --json
+  eval "$(unbrick status --output-format=shell)"; echo "$UNBRICK_STATE"
+"""
 _EXAMPLES = """examples:
   unbrick status                     what the device is and why
   unbrick status --output-format=shell
@@ -50,7 +55,7 @@ exit codes: 0 done, 1 error, 2 nothing to do, 4 done, and a restart is needed
 
 def main(arguments: list[str]) -> int:
     """``arguments`` are the process's, its name first."""
-    chosen = _parser(arguments[1:2] == ["packages"]).parse_args(arguments[1:])
+    chosen = command_parser(arguments[1:2] == ["packages"]).parse_args(arguments[1:])
     try:
         return int(chosen.run(chosen))
     except (OSError, DiskMissingError, JournalError) as error:
@@ -59,7 +64,7 @@ def main(arguments: list[str]) -> int:
         return ERROR
 
 
-def _parser(with_packages: bool = True) -> argparse.ArgumentParser:
+def command_parser(with_packages: bool = True) -> argparse.ArgumentParser:
     """The package manager is imported only where one of its verbs is asked for: `mark-good` runs at every start."""
     parser = argparse.ArgumentParser(
         prog="unbrick",
@@ -68,7 +73,10 @@ def _parser(with_packages: bool = True) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    _verb(verbs, "status", "the state of the device, its reason, its image", _status, output=True)
+    status = _verb(verbs, "status", "the state of the device, its reason, its image", _status, ("json", "shell"))
+    status.epilog = (
+        'examples:\n  unbrick status\n  eval "$(unbrick status --output-format=shell)"; echo "$UNBRICK_STATE"'
+    )
     cli_update.add_verbs(verbs)
     if with_packages:
         from recovery import cli_packages
@@ -79,9 +87,9 @@ def _parser(with_packages: bool = True) -> argparse.ArgumentParser:
     reboot = _verb(verbs, "reboot", "restart the device", _reboot)
     reboot.add_argument("--recovery", action="store_true", help="verify the slot before the next start of the OS")
     reboot.add_argument("--later", action="store_true", help="only note the request; restart when you like")
-    _verb(verbs, "log", "what happened, from the journal, oldest first", _log, output=True)
+    _verb(verbs, "log", "what happened, from the journal, oldest first", _log, ("json",))
     journal = verbs.add_parser("journal", help="the journal's records").add_subparsers(required=True, metavar="VERB")
-    _verb(journal, "show", "every record, oldest first", _journal_show, output=True)
+    _verb(journal, "show", "every record, oldest first", _journal_show, ("json",))
     return parser
 
 
@@ -90,13 +98,14 @@ def _verb(
     name: str,
     text: str,
     run: Callable[[argparse.Namespace], int],
-    output: bool = False,
+    formats: tuple[str, ...] = (),
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.set_defaults(run=run)
-    if output:
-        formats = ("readable", "shell", "json")
-        parser.add_argument("--output-format", choices=formats, default="readable", help="default: %(default)s")
+    if formats:
+        choices = ("readable", *formats)
+        parser.add_argument("--output-format", choices=choices, default="readable", help="default: %(default)s")
         parser.add_argument("--json", action="store_const", const="json", dest="output_format", help="short form")
     return parser
 
@@ -202,7 +211,8 @@ def _show(facts: dict[str, object], output_format: str) -> None:
         return
     for name, value in facts.items():
         if output_format == "shell":
-            print(f"UNBRICK_{name.upper().replace('-', '_')}='{value}'")
+            text = str(value).replace("'", "'\\''")
+            print(f"UNBRICK_{name.upper().replace('-', '_')}='{text}'")
         else:
             print(f"{name + ':':<18} {value}")
 

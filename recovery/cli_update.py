@@ -262,8 +262,7 @@ def _confirm(chosen: argparse.Namespace) -> int:
     try:
         record = update.commit(make_workshop(), make_ledger(), packages_on_trial=packages_phase(SYSTEM) == ON_TRIAL)
     except update.NotPossibleError as error:
-        print(f"unbrick: nothing to confirm: {error}", file=sys.stderr)
-        return NOTHING_TO_DO
+        return _report(chosen, NOTHING_TO_DO, "nothing", 0, f"nothing to confirm: {error}")
     except update.UpdateError as error:
         if error.reason != CODES["not-booted"]:
             raise

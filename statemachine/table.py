@@ -259,8 +259,9 @@ ROWS = (
     ),
     ("FALLING_BACK", "slot_verified", "ACTIVATING", "activate", ()),
     ("FALLING_BACK", "frames_damaged", "REPAIRING", "repair", ()),
-    ("FALLING_BACK", "slot_unreadable", "REINSTALLING", "reinstall", ("mark-bad",)),
-    ("FALLING_BACK", "kernel_mismatched", "REINSTALLING", "reinstall", ()),
+    # nothing that ran well is left in a slot: what failed may be all there is now
+    ("FALLING_BACK", "slot_unreadable", "REINSTALLING", "reinstall", ("mark-bad", "forget-tried")),
+    ("FALLING_BACK", "kernel_mismatched", "REINSTALLING", "reinstall", ("forget-tried",)),
     # bringing the content back
     ("REPAIRING", "frames_rewritten", "VERIFYING", "read_back", ()),
     ("REPAIRING", "source_missing", "REINSTALLING", "reinstall", ("mark-bad",)),

@@ -114,9 +114,13 @@ class Device:
 
     def rot(self, offset: int, length: int) -> None:
         """Random bytes anywhere on the disk; a negative ``offset`` counts from its end."""
+        self.write(offset, Random(offset).randbytes(length))
+
+    def write(self, offset: int, content: bytes) -> None:
+        """As :meth:`rot`, with bytes of one's choice."""
         with self.disk.path.open("r+b") as image:
             image.seek(offset % self.disk.layout.size)
-            image.write(Random(offset).randbytes(length))
+            image.write(content)
 
 
 def shown(console: str, *lines: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.boot
 
 BEGINNING, END = 0, -34 * 512  # of the disk, where the two copies of its partition table are
 TABLE_BYTES = 34 * 512
+WRONG = ("slot", "data")
 
 
 @pytest.mark.requirement("D1", "D2", "D3", "D14", "M12")
@@ -67,6 +69,25 @@ def test_a_rotten_partition_table_is_not_needed(device: Device, places: tuple[in
     device.disk.data.write("/user/photo", b"a person's data")
     shown(device.boot(), "CONFIRMED: handing over to version 1", "tiny-os: user data at /data")
     assert device.disk.data.read("/user/photo") == b"a person's data"
+
+
+@pytest.mark.requirement("M20")
+@pytest.mark.fault("R8", "R9", "R10")
+def test_a_partition_table_that_names_other_places_is_not_needed(device: Device) -> None:
+    """A classic one has no checksum: the kernel believes it, and allows no second partition of the same bytes."""
+    layout = device.disk.layout
+    for place in (BEGINNING, END):
+        device.rot(place, TABLE_BYTES)
+    device.write(0, classic_table(*[(layout[name].offset // 512, layout[name].size // 512 + 1) for name in WRONG]))
+    device.disk.data.write("/user/photo", b"a person's data")
+    shown(device.boot(), "CONFIRMED: handing over to version 1", "tiny-os: user data at /data")
+    assert device.disk.data.read("/user/photo") == b"a person's data"
+
+
+def classic_table(*partitions: tuple[int, int]) -> bytes:
+    """A master boot record with partitions, each a first sector and a number of sectors."""
+    entries = b"".join(struct.pack("<B3xB3xII", 0, 0x83, first, count) for first, count in partitions)
+    return bytes(446) + entries.ljust(64, b"\0") + b"\x55\xaa"
 
 
 @pytest.mark.requirement("M20")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from initramfs.cli import main, verbs
-from initramfs.cli_documents import bash_completion, cli_document
+from initramfs.cli_documents import bash_completion, cli_document, device_document
 from initramfs.cli_registry import Verb
 from initramfs.report import sidecar_path
 from payload.create import BundleInput, ImageInput, create
@@ -86,6 +87,13 @@ def test_help_names_every_option_and_gives_an_example(verb: Verb, capsys: pytest
 
 def test_the_command_line_reference_is_what_the_registry_says() -> None:
     assert (ROOT / "docs/cli.md").read_text() == cli_document(verbs()), "run: unbrick docs > docs/cli.md"
+
+
+def test_the_reference_of_the_devices_command_is_what_it_says_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    said = device_document()
+    assert (ROOT / "docs/device-cli.md").read_text() == said, "run: unbrick docs --device > docs/device-cli.md"
+    assert "## unbrick packages restore" in said and os.environ["COLUMNS"] == "40"
 
 
 @pytest.mark.parametrize(

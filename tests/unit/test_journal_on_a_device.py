@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from recovery import actions
+from recovery.disks import MissingRegion, ToldRegion
 from statemachine.reasons import CODES
 from statemachine.record import Image, Record, Slot
 from statemachine.store import JournalMoved
@@ -67,6 +68,19 @@ def test_a_journal_that_takes_records_again_is_opened_anew(
     record = broken.boot()
     assert (record.state, record.attempts_left) == ("TRYING", journal.record.attempts_left - 1)
     assert rests == [CODES["journal-unwritable"]] * 12
+
+
+def test_accesses_of_a_dying_medium_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = 100.0, []
+    monkeypatch.setattr("recovery.disks.time.monotonic", lambda: now)  # the clock's boundary
+    region = ToldRegion(MissingRegion(4096), lambda: told.append(now))
+    accesses = (lambda: region.read(0, 512), lambda: region.write(0, bytes(512)), region.flush)
+    for seconds in (0.1, 4, 4, 0.1, 0.1):
+        now += seconds
+        for access in accesses:
+            with pytest.raises(OSError, match="ends before"):
+                access()
+    assert told == [pytest.approx(104.1), pytest.approx(108.1)]
 
 
 @pytest.mark.fault("S12")

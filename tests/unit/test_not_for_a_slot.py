@@ -33,6 +33,15 @@ def of_packages(folder: Path) -> Path:
     return output
 
 
+def of_a_larger_slot(folder: Path) -> Path:
+    """As an image leaves it that was built for slots of another size."""
+    image, output = folder / "larger.img", folder / "larger.ubk"
+    image.write_bytes(mixed_image(FRAMES + 1))
+    fields = (ImageInput(image, "squashfs", frame_size=FRAME),)
+    create(BundleInput(COMPATIBLE, 9, "9.0", RELEASE, fields), KEY, output)
+    return output
+
+
 @pytest.fixture(params=[of_another_class, of_packages])
 def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path: Path = request.param(tmp_path)
@@ -63,6 +72,23 @@ def test_a_lost_journal_is_rebuilt_beside_a_slot_that_such_a_header_describes(de
     record = with_content(device, *headers, *journals).boot()
     assert (record.primary, record.installed.version, record.attempts_left) == (0, 1, ATTEMPTS - 1)
     assert record.slots[1].condition == "unknown"
+
+
+@pytest.mark.fault("S6")
+@pytest.mark.parametrize("journal_is_lost", [True, False])
+def test_a_header_of_an_image_that_does_not_fit_describes_no_slot(
+    device: Device, tmp_path: Path, journal_is_lost: bool
+) -> None:
+    config = device.config
+    header = read_header(BytesReader(of_a_larger_slot(tmp_path).read_bytes())).raw
+    headers = [(place, header) for slot in ("0", "1") for place in config["slot"]["rootfs"][slot]["headers"]]
+    journals = [(place, b"rot!" * (place["size"] // 4)) for place in config["journal"]["regions"]]
+    device = with_content(device, *headers, *(journals if journal_is_lost else []))
+    if not journal_is_lost:
+        journal = device.journal()
+        journal.persist(journal.record.but(requested=True))
+    assert {one["condition"] for one in update.findings(device.workshop(), device.journal(look_only=True).record)}
+    assert device.boot().installed.version == 1, "from the bundle on the disk, though nothing in a slot can be read"
 
 
 def test_a_place_for_bundles_that_holds_one_is_empty(device: Device, foreign: Path) -> None:

@@ -91,7 +91,7 @@ def _imports(function: ast.FunctionDef) -> Iterator[str]:
 
 
 def test_a_command_of_every_start_does_not_import_the_package_manager() -> None:
-    program = PROGRAM.replace("import recovery.main", "import recovery.cli; recovery.cli._parser(False)")
+    program = PROGRAM.replace("import recovery.main", "import recovery.cli; recovery.cli.command_parser(False)")
     program = program.replace('sys.modules["_unbrick"] =', "_not_needed =")
     command = [sys.executable, "-I", "-c", program, str(ROOT)]
     done = subprocess.run(command, check=True, capture_output=True, timeout=60)

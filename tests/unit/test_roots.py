@@ -236,6 +236,22 @@ def test_a_record_whose_root_is_not_whole_holds_none(fields: dict[str, object]) 
     assert Keyring(CONFIG, record).trusted.floor == 7, "the floor stays"
 
 
+def test_a_floor_that_rose_meanwhile_stays_under_a_root_that_was_learned() -> None:
+    keys = Keyring(CONFIG, record_of(ROOT_3, floor=6))
+    keys.trusted = keys.trusted.with_root(ROOT_4)  # which takes no bundle key away
+    keys.recall(record_of(ROOT_3, floor=60))
+    assert (keys.trusted.root.version, keys.trusted.floor) == (4, 60)
+
+
+def test_a_record_lacks_the_root_of_a_newer_image_until_it_holds_it() -> None:
+    behind = record_of(ROOT_1, floor=9)
+    keys = Keyring(CONFIG, behind)
+    lacking = keys.lacking(behind)
+    assert (lacking["root_version"], lacking["floor"]) == (2, ROOT_2.floor)
+    assert keys.lacking(behind.but(**lacking)) == {}
+    assert keys.lacking(Record()) == {}, "one that holds none is of a device that knows its image's"
+
+
 def test_what_is_learned_stays_known_until_the_journal_has_it() -> None:
     keys = Keyring(CONFIG, Record())
     keys.trusted = keys.trusted.with_root(ROOT_3)

@@ -573,11 +573,11 @@ def test_falling_back_frames_damaged() -> None:
 
 
 def test_falling_back_slot_unreadable() -> None:
-    expect("FALLING_BACK", "slot_unreadable", "REINSTALLING", "reinstall", slots=slots(condition="bad"))
+    expect("FALLING_BACK", "slot_unreadable", "REINSTALLING", "reinstall", slots=slots(condition="bad"), tried=())
 
 
 def test_falling_back_kernel_mismatched() -> None:
-    expect("FALLING_BACK", "kernel_mismatched", "REINSTALLING", "reinstall")
+    expect("FALLING_BACK", "kernel_mismatched", "REINSTALLING", "reinstall", tried=())
 
 
 def test_falling_back_repairs_exhausted() -> None:
