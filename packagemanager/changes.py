@@ -7,7 +7,7 @@ system needs, is refused by name before anything changes.
 from __future__ import annotations
 
 from packagemanager import version
-from packagemanager.control import Relation, identity, parse_relations
+from packagemanager.control import Relation, check_package, identity, parse_relations
 from packagemanager.errors import refuse
 
 TYPE_CHECKING = False
@@ -78,6 +78,11 @@ class Changes:
 
     def __len__(self) -> int:
         return len(self.removed) + len(self.unpacked)
+
+    def supplants(self, package: Package) -> bool:
+        """Whether something of its name comes beside which dpkg can remember nothing of it."""
+        coming = (change.new for change in self.unpacked if change.new and change.name == package.name)
+        return any(not _can_share(package.fields, fields) for fields in coming)
 
     def lines(self) -> list[str]:
         """One line per change, for a person and for what remembers it."""
@@ -167,7 +172,7 @@ def decide(
     refuse((f"{key} {wish.wanted[key]} is wanted and nobody brings it" for key in missing), NOT_HERE)
     refuse(_others(offered, wish.wanted), NOT_HERE)
     after = {key: offered[key] if key in offered else packages[key].fields for key in wish.wanted}
-    pairs = _replaced(packages, wish.wanted)
+    pairs = _replaced(packages, wish, offered)
     gone = [
         package
         for key, package in packages.items()
@@ -192,19 +197,37 @@ def decide(
 def _others(offered: Mapping[str, Paragraph], wanted: Mapping[str, str]) -> Iterable[str]:
     """What comes under the name of another package, or in another version than the master said."""
     for key, fields in offered.items():
+        check_package(fields)
         name, number, architecture = identity(fields)
         if f"{name}:{architecture}" != key or version.compare(number, wanted[key]):
             yield f"{key} {wanted[key]} is wanted and {name}:{architecture} {number} comes in its place"
 
 
-def _replaced(packages: Mapping[str, Package], wanted: Mapping[str, str]) -> dict[str, str]:
-    """New key to old one, where a package comes in another architecture and cannot be there in both."""
-    by_name = {key.partition(":")[0]: key for key in wanted if key not in packages}
-    return {
-        by_name[package.name]: key
-        for key, package in packages.items()
-        if key not in wanted and package.name in by_name and package.fields.get("Multi-Arch").lower() != "same"
-    }
+def _replaced(packages: Mapping[str, Package], wish: Wish, offered: Mapping[str, Paragraph]) -> dict[str, str]:
+    """New key to old one, where a package comes in another architecture and cannot be there in both.
+
+    What is there is replaced before what left its configuration; what has the architecture already, by itself.
+    """
+    by_name: dict[str, list[Package]] = {}
+    for key, package in packages.items():
+        if key not in wish.wanted:
+            by_name.setdefault(package.name, []).append(package)
+    pairs: dict[str, str] = {}
+    for key in (key for key in wish.unpack if key in offered):
+        own, others = packages.get(key), by_name.get(key.partition(":")[0], [])
+        if own is not None and own.present:
+            continue
+        found = [one for one in others if one.is_known and not _can_share(one.fields, offered[key])]
+        old = next((one for one in found if one.present), found[0] if found and own is None else None)
+        if old is not None:
+            pairs[key] = old.key
+            others.remove(old)
+    return pairs
+
+
+def _can_share(*several: Paragraph) -> bool:
+    """Whether packages of one name can be there together, for several architectures: deb-control(5)."""
+    return all(fields.get("Multi-Arch").lower() == "same" for fields in several)
 
 
 def _change(key: str, old: Package | None, new: Paragraph) -> Change:
@@ -329,7 +352,7 @@ def _same_versions(wanted: Mapping[str, Paragraph]) -> list[str]:
         other, found = first.setdefault(fields.get("Package"), (key, fields))
         if other == key:
             continue
-        if {one.get("Multi-Arch").lower() for one in (fields, found)} != {"same"}:
+        if not _can_share(fields, found):
             problems.append(f"{key} and {other} cannot be there together")
         elif version.compare(fields.get("Version"), found.get("Version")):
             problems.append(f"{key} and {other} have different versions")

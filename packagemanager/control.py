@@ -23,6 +23,11 @@ LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 IN_NAME = LOWER | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ-+._")
 WHITE_SPACE = " \t\n"
 IN_ARCHITECTURE = LOWER | frozenset("-")
+MULTI_ARCH = ("", "no", "same", "allowed", "foreign")
+WITHOUT_ALTERNATIVES = ("Conflicts", "Breaks", "Provides", "Replaces")
+RELATIONS = (
+    "Replaces", "Provides", "Depends", "Pre-Depends", "Recommends", "Suggests", "Breaks", "Conflicts", "Enhances",
+)  # fmt: skip
 ADVICE = "the package is damaged, or made by a program that does not follow Debian's policy: build it again"
 
 
@@ -231,3 +236,19 @@ def identity(fields: Paragraph) -> tuple[str, str, str]:
     if not (architecture and IN_ARCHITECTURE.issuperset(architecture) and architecture[0] != "-"):
         raise _wrong(f"{name} has no architecture")
     return name, fields.get("Version"), architecture
+
+
+def check_package(fields: Paragraph) -> None:
+    """A package that dpkg would install, and then read in `status`: it gives up the whole file for one such field.
+
+    Raises ``ArchiveError``.
+    """
+    name, kind = fields.get("Package"), fields.get("Multi-Arch").lower()
+    if kind not in MULTI_ARCH or (kind == "same" and fields.get("Architecture") == "all"):
+        raise _wrong(f"{name} is for {fields.get('Architecture')}, and its Multi-Arch is {kind[:80]!r}")
+    for field in RELATIONS:
+        text = fields.get(field)
+        if "|" in text and field in WITHOUT_ALTERNATIVES:
+            raise _wrong(f"{name} has alternatives in {field}")
+        if ":-" in text and any(one.architecture.startswith("-") for group in parse_relations(text) for one in group):
+            raise _wrong(f"{name} names in {field} what is no architecture")

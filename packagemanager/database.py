@@ -79,6 +79,11 @@ class Package:
     def present(self) -> bool:
         return self.state in PRESENT
 
+    @property
+    def is_known(self) -> bool:
+        """Whether dpkg counts it: it is there, or left its configuration."""
+        return self.present or self.state == "config-files"
+
     def __repr__(self) -> str:
         return f"Package({self.key} {self.version}, {self.state})"
 

@@ -51,7 +51,9 @@ class Deb:
                 files[entry.path] = b"".join(pieces)
             if "control" not in files:
                 raise ArchiveError("the package has no control file", ADVICE)
-            control.identity(control.paragraph(files["control"]))
+            fields = control.paragraph(files["control"])
+            control.identity(fields)
+            control.check_package(fields)
             self._read = files.pop("control"), files
         return self._read
 

@@ -89,14 +89,15 @@ def leave(
             _replace(old, one, leaving, database, ground)
     for change in changes.removed:
         assert change.old is not None
-        if not is_forgotten(change.old, changes.purge, database):
+        if not is_forgotten(change.old, changes, database):
             leaving.listed[change.key] = _still_listed(change.old, leaving, database, ground)
     return leaving
 
 
-def is_forgotten(package: Package, purge: bool, database: Database) -> bool:
+def is_forgotten(package: Package, changes: Changes, database: Database) -> bool:
     """Whether dpkg keeps nothing of a package that is removed."""
-    return purge or not (package.conffiles or "postrm" in database.info_names(package))
+    leaves = package.conffiles or "postrm" in database.info_names(package)
+    return changes.purge or changes.supplants(package) or not leaves
 
 
 def _remove(package: Package, purge: bool, leaving: Leaving, database: Database, ground: Ground) -> None:

@@ -59,7 +59,11 @@ def texts(
     found = Texts()
     stanzas: dict[str, Paragraph | None] = {}
     for change in changes.removed:
-        stanzas[change.key] = _removed(change, changes.purge, leaving, database, found)
+        stanzas[change.key] = _removed(change, changes, leaving, database, found)
+    for key, package in database.packages.items():
+        if not package.present and changes.supplants(package):
+            stanzas[key] = None
+            _forget(package, database, found)
     for one in incoming:
         if one.change.old is not None and one.change.old.key != one.change.key:
             stanzas[one.change.old.key] = None
@@ -79,20 +83,23 @@ def texts(
     return found
 
 
-def _removed(change: Change, purge: bool, leaving: Leaving, database: Database, found: Texts) -> Paragraph | None:
+def _removed(change: Change, changes: Changes, leaving: Leaving, database: Database, found: Texts) -> Paragraph | None:
     package = change.old
     assert package is not None
-    forgotten = is_forgotten(package, purge, database)
-    stays = () if forgotten else (LIST, "postrm")
-    for name in database.info_names(package):
-        if name not in stays:
-            found.remove(database.info_path(package.fields, name))
-    found.remove(files.path_of(database.stem(package.fields)))
-    if forgotten:
+    if is_forgotten(package, changes, database):
+        _forget(package, database, found)
         return None
+    _forget(package, database, found, but=(LIST, "postrm"))
     found.write(database.info_path(package.fields, LIST), _list_text(leaving.listed[change.key]))
     fields = package.fields.changed(Essential=None, Protected=None)
     return status.stanza(fields, status.REMOVED, package.conffiles, config_version=package.version)
+
+
+def _forget(package: Package, database: Database, found: Texts, but: Sequence[str] = ()) -> None:
+    for name in database.info_names(package):
+        if name not in but:
+            found.remove(database.info_path(package.fields, name))
+    found.remove(files.path_of(database.stem(package.fields)))
 
 
 def _unpacked(
@@ -107,10 +114,8 @@ def _unpacked(
     obsolete = leaving.obsolete.get(change.key, [])
     listed = [*conffiles.get(change.key, []), *obsolete]
     fields = status.stanza(one.fields, status.INSTALLED, listed, before=old.fields if old else None)
-    for name in database.info_names(old) if old else ():
-        found.remove(database.info_path(old.fields, name))  # type: ignore[union-attr]
     if old:
-        found.remove(files.path_of(database.stem(old.fields)))
+        _forget(old, database, found)
     lost = claims.lost.get(change.key, set())
     entries = [entry for entry in one.entries if entry.path not in lost]
     for name, content in one.files.items():

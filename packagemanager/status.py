@@ -7,7 +7,7 @@ spelling, what it does not know behind them. What is written here is what dpkg i
 from __future__ import annotations
 
 from packagemanager import version
-from packagemanager.control import WHITE_SPACE, Paragraph, paragraph, parse_relations
+from packagemanager.control import RELATIONS, WHITE_SPACE, Paragraph, paragraph, parse_relations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ _ORDER = (
     "Bugs", "Architecture", "Multi-Arch", "Source", "Version", "Config-Version", "Replaces", "Provides", "Depends",
     "Pre-Depends", "Recommends", "Suggests", "Breaks", "Conflicts", "Enhances", "Conffiles", "Description",
     "Triggers-Pending", "Triggers-Awaited",
-)  # fmt: skip
-_RELATIONS = (
-    "Replaces", "Provides", "Depends", "Pre-Depends", "Recommends", "Suggests", "Breaks", "Conflicts", "Enhances",
 )  # fmt: skip
 # What dpkg reads but keeps elsewhere, or writes only while something is under way.
 _LEFT_OUT = frozenset(
@@ -158,7 +155,7 @@ _SPELLINGS: dict[str, Callable[[str], str]] = {
     "protected": _flag,
     "multi-arch": _multi_arch,
     "version": canonical_version,
-    **{name.lower(): _relations for name in _RELATIONS},
+    **{name.lower(): _relations for name in RELATIONS},
 }
 _KNOWN = frozenset(name.lower() for name in _ORDER)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from packagemanager import version
-from packagemanager.control import Paragraph, Relation, identity, parse_relations
+from packagemanager.control import Paragraph, Relation, check_package, identity, parse_relations
 
 Relations = tuple[tuple[Relation, ...], ...]
 
@@ -99,5 +99,6 @@ class Package:
 
 def look_at_all(package: Package) -> None:
     """Everything that could be wrong with it is wrong now, not in the middle of resolving. Raises ``ArchiveError``."""
+    check_package(package.fields)
     _ = package.key, package.order, package.pre_depends, package.depends, package.recommends
     _ = package.conflicts, package.breaks, package.provides

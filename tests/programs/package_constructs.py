@@ -141,6 +141,15 @@ CONSTRUCTS: dict[str, list[Step]] = {
     "one package for two architectures": [
         foreign, [p("1", LIBRARY, architecture=one, control=SAME) for one in ("amd64", "i386")],
         [p("2", LIBRARY | {"/doc": "2"}, architecture=one, control=SAME) for one in ("amd64", "i386")], "p:i386", "p"],
+    "a library that becomes a package for all, and one again": [
+        p("1", LIBRARY, architecture="amd64", control=SAME, conffiles=["/etc/c"]),
+        p("2", LIBRARY | {"/doc": "2"}, conffiles=["/etc/c"]),
+        p("3", LIBRARY | {"/etc/c": "3"}, architecture="amd64", control=SAME, conffiles=["/etc/c"]),
+        p("4", {"/doc": "4"}, architecture="amd64"), p("5", {"/doc": "5"}, architecture="amd64", control=SAME), "p"],
+    "a library that left its configuration, and comes for all": [
+        p("1", LIBRARY, architecture="amd64", control=SAME, conffiles=["/etc/c"]), "p", write("etc/c", "mine"),
+        p("2", LIBRARY | {"/etc/c": "2"}, conffiles=["/etc/c"]), "p",
+        p("3", LIBRARY, architecture="amd64", control=SAME, conffiles=["/etc/c"])],
     "triggers": [
         p("1", {"/x": "x"}, controls={"triggers": "interest-noawait /usr/share/x\ninterest word\nactivate other\n"}),
         q("1", {"/y": "y"}, controls={"triggers": "interest /usr/lib\n# comment\ninterest-noawait word\n"}),

@@ -9,8 +9,10 @@ import pytest
 
 from packagemanager.errors import RefusedError
 from tests.programs.dpkg_twin import TIME, Twins, Workbench
-from tests.programs.package_constructs import merged
+from tests.programs.package_constructs import LIBRARY, SAME, foreign, merged
 from tests.unit.deb_samples import control_tar, deb_of, member, tar_of
+
+TWO = ("amd64", "i386")
 
 
 def test_a_file_that_is_as_it_shall_be_keeps_its_time(bench: Workbench, twins: Twins) -> None:
@@ -51,6 +53,22 @@ def test_one_file_in_two_packages_by_way_of_a_link(bench: Workbench, twins: Twin
         twins.install(bench.deb("q", "1", {"/usr/lib/x": "q"}))
     assert (twins.theirs / "lib/x").read_text() == "q"
     assert (twins.ours / "lib/x").read_text() == "p"
+
+
+def test_a_library_for_two_architectures_becomes_a_package_for_all(bench: Workbench, twins: Twins) -> None:
+    """dpkg wants one of the two to be purged before; we remember no more of it."""
+    twins.both(foreign)
+    both = [bench.deb("p", "1", LIBRARY, architecture=one, control=SAME, conffiles=["/etc/c"]) for one in TWO]
+    twins.install(*both)
+    after = bench.deb("p", "2", {"/doc": "2"})
+    with pytest.raises(AssertionError, match="which has multiple installed instances"):
+        twins.install(after)
+    twins.apply({"p:all": "2"}, {"p:all": after})
+    theirs, ours = twins.verdicts()
+    assert len([line for line in ours if line.startswith("ii  p ")]) == 1 and theirs
+    assert sorted(twins.database().packages) == ["p:all"]
+    assert not list((twins.ours / "var/lib/dpkg/info").glob("p:*"))
+    assert (twins.ours / "etc/c").read_text() == "c"
 
 
 def test_a_folder_that_no_package_names(bench: Workbench, twins: Twins) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from packagemanager.control import (
     FIELDS_MAX,
     Relation,
+    check_package,
     identity,
     paragraph,
     paragraphs,
@@ -140,3 +141,27 @@ def test_identity() -> None:
                    {"Architecture": "a/b"}, {"Architecture": None}, {"Package": ""}):  # fmt: skip
         with pytest.raises(ArchiveError):
             identity(good.changed(**change))
+
+
+# dpkg refuses all of `status` for one of these.
+UNLIKE_DPKG = {
+    "Multi-Arch: weird": "its Multi-Arch is 'weird'",
+    "Multi-Arch: Same": "is for all, and its Multi-Arch is 'same'",
+    "Conflicts: a | b": "has alternatives in Conflicts",
+    "breaks: a, b | c": "has alternatives in Breaks",
+    "Provides: a|b": "has alternatives in Provides",
+    "Replaces: a\n | b": "has alternatives in Replaces",
+    "Suggests: a:-b": "names in Suggests what is no architecture",
+}
+
+
+@pytest.mark.parametrize("line", UNLIKE_DPKG)
+def test_what_dpkg_would_not_read_in_status(line: str) -> None:
+    with pytest.raises(ArchiveError, match=UNLIKE_DPKG[line]):
+        check_package(paragraph(f"Package: p\nArchitecture: all\n{line}\n".encode()))
+
+
+def test_what_dpkg_reads_in_status() -> None:
+    for kind in ("", "no", "Allowed", "foreign"):
+        check_package(paragraph(f"Package: p\nArchitecture: all\nMulti-Arch: {kind}\n".encode()))
+    check_package(paragraph(b"Package: p\nArchitecture: amd64\nMulti-Arch: same\nDepends: a:any | b (= 1:2-3)\n"))

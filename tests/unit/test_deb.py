@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.requirement("M14"), pytest.mark.fault("R4")]
 
 SCRIPTS = {"postinst": b"#!/bin/sh\n", "conffiles": b"/etc/sample\n"}
 MEMORY_BYTES_MAX = 12 << 20  # of which 8 are the window of `xz -6`
+CONTROL_FOR_ALL = b"Package: p\nVersion: 1\nArchitecture: all\n"
 
 
 def refusal(package: bytes) -> str:
@@ -199,3 +200,9 @@ def test_any_bit_that_flips_is_noticed_or_without_meaning(compression: str) -> N
             changed = package[:at] + bytes([package[at] ^ 1 << bit]) + package[at + 1 :]
             found = outcome(changed)
             assert found is None or same(found, whole), (at, bit)
+
+
+def test_a_package_that_dpkg_would_not_read_again_in_its_database() -> None:
+    for line in (b"Multi-Arch: same\n", b"Conflicts: a | b\n"):
+        assert refusal(deb_of(tar_of(EVERY_KIND), control_tar(CONTROL_FOR_ALL + line)))
+    assert read(deb_of(tar_of(EVERY_KIND), control_tar(CONTROL_FOR_ALL)))[0].control == CONTROL_FOR_ALL

@@ -32,6 +32,11 @@ def test_a_size_that_cannot_be_is_a_damaged_list(size: bytes) -> None:
         listed(PARAGRAPH + b"Size: " + size + b"\n").named("a")
 
 
+def test_a_package_that_dpkg_would_not_read_again_is_refused_in_a_list() -> None:
+    with pytest.raises(RepositoryError, match="the test: control data: a has alternatives in Breaks"):
+        listed(PARAGRAPH + b"Breaks: b | c\n").named("a")
+
+
 def test_a_package_whose_relations_do_not_read_is_named_when_the_folder_is_read(tmp_path: Path) -> None:
     path = make_deb(tmp_path, "a", "1", {}, Recommends="b (")
     with pytest.raises(RepositoryError, match=f"{path}: control data: no relation"):

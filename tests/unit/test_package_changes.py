@@ -90,6 +90,26 @@ def test_another_architecture_of_a_package_is_the_same_package() -> None:
     ]
 
 
+def test_a_library_for_one_architecture_becomes_a_package_for_all() -> None:
+    for old, new in (("same", "no"), ("no", "same")):
+        there = device(fields("a", "1", "amd64", Multi_Arch=old))
+        (change,) = changed(there, fields("a", "2", "i386", Multi_Arch=new)).unpacked
+        assert (str(change), change.old) == ("upgrade a:i386 1 to 2", there["a:amd64"])
+
+
+def test_what_is_there_is_replaced_before_what_left_its_configuration() -> None:
+    left = device(fields("a", "1", "i386", Multi_Arch="same"), state="deinstall ok config-files")
+    there = left | device(fields("a", "1", "amd64", Multi_Arch="same"))
+    for architecture in ("all", "i386"):
+        changes = changed(there, fields("a", "2", architecture))
+        assert changes.lines() == [f"upgrade a:{architecture} 1 to 2"]
+        assert all(changes.supplants(package) for package in there.values())
+    (change,) = changed(left, fields("a", "2", "all")).unpacked
+    assert (str(change), change.old) == ("install a:all 2", left["a:i386"])
+    beside = changed(there, fields("a", "2", "amd64", Multi_Arch="same"))
+    assert not any(beside.supplants(package) for package in there.values())
+
+
 def test_two_architectures_of_a_library_are_two_packages() -> None:
     two = [fields("lib", "1", one, Multi_Arch="same") for one in NATIVE]
     there = device(*two)
