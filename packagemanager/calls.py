@@ -21,12 +21,14 @@ INSTALLED, OLD, NEW = "installed", "old", "new"
 class Turn:
     """What becomes of one package: ``old`` and ``new`` are versions, empty where there is none.
 
-    ``info`` is the beginning of the names of its files in dpkg's ``info`` (`libc6:amd64`). ``configured`` is the
+    ``info`` is the beginning of the names of its files in dpkg's ``info`` (`libc6:amd64`). What there is of it before
+    may have another architecture and another such beginning: ``old_architecture``, ``old_info``. ``configured`` is the
     version that was configured last: of a package that was removed, it is what its configuration files remained of.
     ``old_scripts`` and ``new_scripts`` are the names of the scripts it has.
     """
 
-    __slots__ = ("architecture", "configured", "info", "name", "new", "new_scripts", "old", "old_scripts", "purge")
+    __slots__ = ("architecture", "configured", "info", "name", "new", "new_scripts", "old", "old_architecture",
+                 "old_info", "old_scripts", "purge")  # fmt: skip
 
     def __init__(
         self,
@@ -36,6 +38,8 @@ class Turn:
         old: str = "",
         new: str = "",
         info: str = "",
+        old_architecture: str = "",
+        old_info: str = "",
         configured: str = "",
         old_scripts: Iterable[str] = (),
         new_scripts: Iterable[str] = (),
@@ -46,6 +50,8 @@ class Turn:
         self.old = old
         self.new = new
         self.info = info or name
+        self.old_architecture = old_architecture or architecture
+        self.old_info = old_info or self.info
         self.configured = configured or old
         self.old_scripts = frozenset(old_scripts)
         self.new_scripts = frozenset(new_scripts)
@@ -57,16 +63,26 @@ class Turn:
 
 
 class Call:
-    """One run of one script. ``otherwise`` is what dpkg tries when it fails: the other version may know better."""
+    """One run of one script. ``otherwise`` is what dpkg tries when it fails: the other version may know better.
+
+    ``of_old``: the script is the old version's.
+    """
 
     __slots__ = ("architecture", "info", "otherwise", "package", "place", "script", "words")
 
     def __init__(
-        self, turn: Turn, place: str, script: str, words: Sequence[str], otherwise: Call | None = None
+        self,
+        turn: Turn,
+        place: str,
+        script: str,
+        words: Sequence[str],
+        otherwise: Call | None = None,
+        *,
+        of_old: bool = False,
     ) -> None:
         self.package = turn.name
-        self.architecture = turn.architecture
-        self.info = turn.info
+        self.architecture = turn.old_architecture if of_old else turn.architecture
+        self.info = turn.old_info if of_old else turn.info
         self.place = place
         self.script = script
         self.words = tuple(words)
@@ -81,7 +97,7 @@ class Call:
 
 def before(removed: Iterable[Turn], unpacked: Iterable[Turn]) -> tuple[Call, ...]:
     """The calls before any file changes. ``removed`` and ``unpacked`` are in their orders."""
-    calls = [Call(turn, INSTALLED, PRERM, ("remove",)) for turn in removed if PRERM in turn.old_scripts]
+    calls = [Call(turn, INSTALLED, PRERM, ("remove",), of_old=True) for turn in removed if PRERM in turn.old_scripts]
     for turn in unpacked:
         calls += _before_unpacking(turn)
     return tuple(calls)
@@ -91,7 +107,7 @@ def _before_unpacking(turn: Turn) -> list[Call]:
     calls = []
     if turn.old and PRERM in turn.old_scripts:
         second = _if_there(turn, PRERM, ("failed-upgrade", turn.old, turn.new))
-        calls.append(Call(turn, INSTALLED, PRERM, ("upgrade", turn.new), second))
+        calls.append(Call(turn, INSTALLED, PRERM, ("upgrade", turn.new), second, of_old=True))
     if PREINST in turn.new_scripts:
         words = ("upgrade", turn.old, turn.new) if turn.old else ("install", *_left_behind(turn))
         calls.append(Call(turn, NEW, PREINST, words))
@@ -113,7 +129,7 @@ def after(removed: Iterable[Turn], unpacked: Iterable[Turn], configured: Iterabl
     for turn in unpacked:
         if turn.old and POSTRM in turn.old_scripts:
             second = _if_there(turn, POSTRM, ("failed-upgrade", turn.old, turn.new))
-            calls.append(Call(turn, OLD, POSTRM, ("upgrade", turn.new), second))
+            calls.append(Call(turn, OLD, POSTRM, ("upgrade", turn.new), second, of_old=True))
     for turn in configured:
         if POSTINST in turn.new_scripts:
             calls.append(Call(turn, INSTALLED, POSTINST, ("configure", turn.configured)))
@@ -124,14 +140,16 @@ def _after_removing(turn: Turn) -> list[Call]:
     if POSTRM not in turn.old_scripts:
         return []
     words = ("remove", "purge") if turn.purge else ("remove",)
-    return [Call(turn, OLD, POSTRM, (word,)) for word in words]
+    return [Call(turn, OLD, POSTRM, (word,), of_old=True) for word in words]
 
 
 def back(removed: Sequence[Turn], unpacked: Sequence[Turn]) -> tuple[Call, ...]:
     """The calls once the old files are in place again (or still are), of turns that were begun; the last first."""
     calls = [call for turn in reversed(unpacked) for call in _back(turn)]
     calls += [
-        Call(turn, INSTALLED, POSTINST, ("abort-remove",)) for turn in reversed(removed) if POSTINST in turn.old_scripts
+        Call(turn, INSTALLED, POSTINST, ("abort-remove",), of_old=True)
+        for turn in reversed(removed)
+        if POSTINST in turn.old_scripts
     ]
     return tuple(calls)
 
@@ -142,7 +160,7 @@ def _back(turn: Turn) -> list[Call]:
         words = ("abort-upgrade", turn.old, turn.new) if turn.old else ("abort-install", *_left_behind(turn))
         calls.append(Call(turn, NEW, POSTRM, words))
     if turn.old and POSTINST in turn.old_scripts:
-        calls.append(Call(turn, INSTALLED, POSTINST, ("abort-upgrade", turn.new)))
+        calls.append(Call(turn, INSTALLED, POSTINST, ("abort-upgrade", turn.new), of_old=True))
     return calls
 
 

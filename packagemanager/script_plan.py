@@ -97,8 +97,8 @@ def _pending(changes: Changes, interests: triggers.Interests) -> dict[str, list[
 
 
 def _activations(changes: Changes, turn: Turn) -> Iterable[str]:
-    for declared in (changes.declared_before, changes.declared_after):
-        yield from declared.get(turn.info, triggers.NOTHING).activations
+    yield from changes.declared_before.get(turn.old_info, triggers.NOTHING).activations
+    yield from changes.declared_after.get(turn.info, triggers.NOTHING).activations
 
 
 def _by_listener(interests: triggers.Interests, names: Iterable[str]) -> dict[str, list[str]]:

@@ -212,8 +212,8 @@ def _to_take_back(plan: ScriptPlan, done: int) -> list[Call]:
     """What belongs to turns that were begun: of those whose call was the next, nobody knows how far it came."""
     if done >= len(plan.before):
         return plan.back
-    begun = {call.info for call in plan.before[: done + 1]}
-    return [call for call in plan.back if call.info in begun]
+    begun = {call.package for call in plan.before[: done + 1]}
+    return [call for call in plan.back if call.package in begun]
 
 
 class _Triggers:

@@ -67,8 +67,8 @@ def refuse(turns: Sequence[Turn], controls: Controls, facts: Facts) -> None:
     """
     reasons = [*_of_names(turns), *_of_removals(turns, facts)]
     for turn in turns:
-        for place in (OLD, NEW):
-            reasons += _of_files(turn, place, controls.get((turn.info, place), {}), facts)
+        for place, info in ((OLD, turn.old_info), (NEW, turn.info)):
+            reasons += _of_files(turn, place, controls.get((info, place), {}), facts)
         if PREINST in turn.new_scripts and (relation := facts.unmet(turn)):
             reasons.append(f"{turn.name}: its preinst wants {relation} before the transaction")
     if reasons:

@@ -54,6 +54,8 @@ class Turns:
             old=old.version if old and old.present else "",
             new=fields.get("Version") if new else "",
             info=self.database.stem(fields),
+            old_architecture=old.architecture if old else "",
+            old_info=self.database.stem(old.fields) if old else "",
             configured=old.version if old else "",
             old_scripts=[name for name in SCRIPTS if old and name in self.database.info_names(old)],
             new_scripts=[name for name in SCRIPTS if new and name in new.files],
@@ -75,7 +77,7 @@ class Turns:
             if TRIGGERS in self.database.info_names(package)
         }
         declared = {stem: triggers.parse(self.database.info(one, TRIGGERS), one.name) for stem, one in before.items()}
-        changed = {turn.info for turn in self.by_key.values()}
+        changed = {info for turn in self.by_key.values() for info in (turn.info, turn.old_info)}
         after = {stem: said for stem, said in declared.items() if stem not in changed}
         listeners = {stem: Turn(one.name, one.architecture, info=stem) for stem, one in before.items() if stem in after}
         for one in self.incoming:

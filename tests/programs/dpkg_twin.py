@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packagemanager.changes import Wish
 from packagemanager.control import Paragraph, paragraph
@@ -22,6 +22,9 @@ from packagemanager.root import Root
 from packagemanager.transact import Manager, Order
 from payload.digest import digest
 from payload.sources import FileSource
+
+if TYPE_CHECKING:
+    from packagemanager.scripts import Run
 
 Content = str | bytes | None | tuple[str]
 """Of a file; None is a folder; a tuple of one is a link's target."""
@@ -131,13 +134,15 @@ class Twins:
             self.dpkg("-P" if purge else "-r", *remove)
         if debs:
             self.dpkg("-i", *map(str, debs))
-        sources = {_key(deb): deb for deb in debs}
+        sources = {key_of(deb): deb for deb in debs}
         names = {key.partition(":")[0] for key in sources} | set(remove)
         kept = {key: version for key, version in self.wanted.items() if names.isdisjoint((key, key.partition(":")[0]))}
         self.wanted = kept | {key: _fields(deb).get("Version") for key, deb in sources.items()}
         self.apply(self.wanted, sources, purge=purge)
 
-    def apply(self, wanted: Mapping[str, str], sources: Mapping[str, Path], purge: bool = False) -> str:
+    def apply(
+        self, wanted: Mapping[str, str], sources: Mapping[str, Path], purge: bool = False, run: Run | None = None
+    ) -> str:
         self.serial += 1
         root = Root(str(self.ours))
         opened = {key: FileSource(str(path), str(path)) for key, path in sources.items()}
@@ -145,7 +150,7 @@ class Twins:
         order = Order(Wish(wanted, purge=purge), lambda keys: {key: debs[key] for key in keys if key in debs},
                       self.serial, digest(b"%d" % self.serial))  # fmt: skip
         try:
-            return Manager(root).apply(order, settle=True)
+            return Manager(root, run=run).apply(order, settle=True)
         finally:
             for source in opened.values():
                 source.close()
@@ -207,7 +212,7 @@ def _fields(deb: Path) -> Paragraph:
         source.close()
 
 
-def _key(deb: Path) -> str:
+def key_of(deb: Path) -> str:
     fields = _fields(deb)
     return f"{fields.get('Package')}:{fields.get('Architecture')}"
 

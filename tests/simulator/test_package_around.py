@@ -26,7 +26,7 @@ from packagemanager.files import path_of
 from packagemanager.phases import TRYING
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager, Order
 from packagemanager.verify import verify
-from tests.programs.package_constructs import p, q
+from tests.programs.package_constructs import SAME, p, q
 from tests.simulator.disk import PowerCut
 from tests.simulator.filesystem import BLOCK_BYTES, FileSystem, after_cut, survivors
 from tests.simulator.package_world import (
@@ -95,6 +95,45 @@ def test_scripts_are_called_around_the_change() -> None:
     assert manager.settle() == DONE
     assert is_clean(tree)
     assert manager.settle() == NOTHING_TO_DO
+
+
+@pytest.mark.requirement("M10")
+@pytest.mark.parametrize("failing", ["p.preinst upgrade 1 2", "p.postinst configure 1", "p.prerm failed-upgrade 1 2"])
+@pytest.mark.parametrize("lines", [("", SAME), (SAME, "")], ids=["to a name with an architecture", "from one"])
+def test_a_package_whose_control_files_have_two_names_is_told_that_it_is_taken_back(
+    lines: tuple[str, str], failing: str
+) -> None:
+    tree, world = system(), World()
+    old, new = (
+        p(version, {"/usr/p": version}, architecture="amd64", control=control,
+          controls=dict.fromkeys(("preinst", "postinst", "prerm", "postrm"), SCRIPT))
+        for version, control in zip("12", lines, strict=True)
+    )  # fmt: skip
+    assert Manager(tree, run=Scripts()).apply(world.install(old), settle=True) == DONE
+    before = snapshot(tree)
+    scripts = Scripts(failing, *(("p.prerm upgrade 2",) if "prerm" in failing else ()))
+    with pytest.raises(ScriptError):
+        Manager(tree, run=scripts).apply(world.install(new), settle=True)
+    assert scripts.calls[0] == "p.prerm upgrade 2"
+    assert ("p.postrm upgrade 2" in scripts.calls) == (failing == "p.postinst configure 1")
+    assert scripts.calls[-2:] == ["p.postrm abort-upgrade 1 2", "p.postinst abort-upgrade 2"]
+    assert snapshot(tree) == before and is_clean(tree)
+
+
+@pytest.mark.requirement("M10")
+def test_what_the_old_control_file_activates_is_activated_under_its_new_name_too() -> None:
+    tree, world = system(), World()
+    listener = q("1", {"/q": "q"}, controls={"triggers": "interest word\n", "postinst": SCRIPT})
+    old, new = (
+        p(version, {"/usr/p": version}, architecture="amd64", control=control, controls={"triggers": "activate word\n"})
+        for version, control in (("1", ""), ("2", SAME))
+    )
+    assert apply(tree, world.install(listener, old)) == DONE
+    silent = p("3", {"/usr/p": "3"}, architecture="amd64")
+    for package in (new, silent):
+        scripts = Scripts()
+        assert Manager(tree, run=scripts).apply(world.install(package), settle=True) == DONE
+        assert scripts.calls == ["q.postinst triggered word"]
 
 
 def test_the_first_transaction_of_a_root_without_a_format_of_names() -> None:

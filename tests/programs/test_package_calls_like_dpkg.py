@@ -1,0 +1,91 @@
+"""The scripts that dpkg and we call of a package, from whatever dpkg left of it: the same, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from packagemanager.process import Ended
+from tests.programs.dpkg_twin import Twins, Workbench, key_of
+from tests.programs.package_constructs import SAME
+
+SCRIPT = """#!/bin/sh
+echo "$DPKG_MAINTSCRIPT_NAME $DPKG_MAINTSCRIPT_ARCH $*" >> "$CALLS"
+"""
+FAILING = f"{SCRIPT}exit 1\n"
+NAMES = ("preinst", "postinst", "prerm", "postrm")
+PATH = "/etc/p.conf"
+
+
+class Case:
+    """Both roots are prepared by dpkg; then one of them changes by dpkg, the other by us."""
+
+    def __init__(self, bench: Workbench, twins: Twins, calls: Path) -> None:
+        self._bench = bench
+        self._calls = calls
+        self._ours: list[str] = []
+        self.twins = twins
+
+        def shell(root: Path) -> None:
+            (root / "bin").mkdir()
+            (root / "bin/sh").write_text("of nobody")
+
+        twins.both(shell)
+
+    def deb(self, version: str, *failing: str, architecture: str = "all", control: str = "") -> Path:
+        controls = {name: FAILING if name in failing else SCRIPT for name in NAMES}
+        files = {PATH: f"{version}\n", "/usr/p": version}
+        return self._bench.deb("p", version, files, conffiles=[PATH], controls=controls, architecture=architecture,
+                               control=control)  # fmt: skip
+
+    def before(self, *words: str | Path, fails: bool = False) -> None:
+        for root in (self.twins.theirs, self.twins.ours):
+            try:
+                self.twins.dpkg_in(root, *map(str, words))
+            except AssertionError:
+                if not fails:
+                    raise
+
+    def install(self, deb: Path) -> None:
+        self._change(("-i", str(deb)), {key_of(deb): deb})
+
+    def remove(self) -> None:
+        self._change(("-r", "p"), {})
+
+    def _change(self, words: Sequence[str], debs: Mapping[str, Path]) -> None:
+        self._calls.unlink(missing_ok=True)
+        self.twins.dpkg(*words)
+        wanted = {key: deb.name.split("_")[1] for key, deb in debs.items()}
+        self.twins.apply(wanted, debs, run=self._run)
+        theirs = self._calls.read_text().splitlines() if self._calls.exists() else []
+        assert self._ours == theirs
+        assert self.twins.differences() == []
+        self._ours.clear()
+
+    def _run(self, program: str, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+        assert (self.twins.ours / program.lstrip("/")).exists()
+        told = (environment["DPKG_MAINTSCRIPT_NAME"], environment["DPKG_MAINTSCRIPT_ARCH"], *words)
+        self._ours.append(" ".join(told))
+        return Ended(0, b"")
+
+
+@pytest.fixture
+def case(bench: Workbench, twins: Twins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    return Case(bench, twins, tmp_path / "calls")
+
+
+AMD64, SAME_AMD64, ALL = {"architecture": "amd64"}, {"architecture": "amd64", "control": SAME}, {"architecture": "all"}
+
+
+@pytest.mark.requirement("M10")
+@pytest.mark.parametrize(
+    ("one", "other"), [(AMD64, SAME_AMD64), (SAME_AMD64, ALL)], ids=["of one architecture", "for all"]
+)
+def test_a_package_whose_control_files_get_other_names(one: dict[str, str], other: dict[str, str], case: Case) -> None:
+    for version, more in (("1", one), ("2", other), ("3", one)):
+        case.install(case.deb(version, **more))
+    case.remove()
+    case.install(case.deb("4", **other))
