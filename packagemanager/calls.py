@@ -23,12 +23,13 @@ class Turn:
 
     ``info`` is the beginning of the names of its files in dpkg's ``info`` (`libc6:amd64`). What there is of it before
     may have another architecture and another such beginning: ``old_architecture``, ``old_info``. ``configured`` is the
-    version that was configured last: of a package that was removed, it is what its configuration files remained of.
-    ``old_scripts`` and ``new_scripts`` are the names of the scripts it has.
+    version that was configured last, empty for none; it need not be ``old``. ``unconfigured``: ``old`` is not even half
+    configured, so its prerm has nothing to stop. ``left`` is the version that a package had which was removed and left
+    its configuration. ``old_scripts`` and ``new_scripts`` are the names of the scripts it has.
     """
 
-    __slots__ = ("architecture", "configured", "info", "name", "new", "new_scripts", "old", "old_architecture",
-                 "old_info", "old_scripts", "purge")  # fmt: skip
+    __slots__ = ("architecture", "configured", "info", "left", "name", "new", "new_scripts", "old", "old_architecture",
+                 "old_info", "old_scripts", "purge", "unconfigured")  # fmt: skip
 
     def __init__(
         self,
@@ -40,7 +41,9 @@ class Turn:
         info: str = "",
         old_architecture: str = "",
         old_info: str = "",
-        configured: str = "",
+        configured: str | None = None,
+        unconfigured: bool = False,
+        left: str = "",
         old_scripts: Iterable[str] = (),
         new_scripts: Iterable[str] = (),
         purge: bool = False,
@@ -52,10 +55,16 @@ class Turn:
         self.info = info or name
         self.old_architecture = old_architecture or architecture
         self.old_info = old_info or self.info
-        self.configured = configured or old
+        self.configured = old if configured is None else configured
+        self.unconfigured = unconfigured
+        self.left = left
         self.old_scripts = frozenset(old_scripts)
         self.new_scripts = frozenset(new_scripts)
         self.purge = purge
+
+    def is_stopped(self) -> bool:
+        """Whether the prerm that is there is called, and the postinst if it is taken back."""
+        return bool(self.old) and not self.unconfigured
 
     def has(self, place: str, script: str) -> bool:
         """Whether there is such a script among those that lie at ``place``, before or after."""
@@ -97,7 +106,11 @@ class Call:
 
 def before(removed: Iterable[Turn], unpacked: Iterable[Turn]) -> tuple[Call, ...]:
     """The calls before any file changes. ``removed`` and ``unpacked`` are in their orders."""
-    calls = [Call(turn, INSTALLED, PRERM, ("remove",), of_old=True) for turn in removed if PRERM in turn.old_scripts]
+    calls = [
+        Call(turn, INSTALLED, PRERM, ("remove",), of_old=True)
+        for turn in removed
+        if turn.is_stopped() and PRERM in turn.old_scripts
+    ]
     for turn in unpacked:
         calls += _before_unpacking(turn)
     return tuple(calls)
@@ -105,7 +118,7 @@ def before(removed: Iterable[Turn], unpacked: Iterable[Turn]) -> tuple[Call, ...
 
 def _before_unpacking(turn: Turn) -> list[Call]:
     calls = []
-    if turn.old and PRERM in turn.old_scripts:
+    if turn.is_stopped() and PRERM in turn.old_scripts:
         second = _if_there(turn, PRERM, ("failed-upgrade", turn.old, turn.new))
         calls.append(Call(turn, INSTALLED, PRERM, ("upgrade", turn.new), second, of_old=True))
     if PREINST in turn.new_scripts:
@@ -116,7 +129,7 @@ def _before_unpacking(turn: Turn) -> list[Call]:
 
 def _left_behind(turn: Turn) -> tuple[str, ...]:
     """What is said of a package whose configuration files remained of an earlier installation."""
-    return (turn.configured, turn.new) if turn.configured else ()
+    return (turn.left, turn.new) if turn.left else ()
 
 
 def _if_there(turn: Turn, script: str, words: Sequence[str]) -> Call | None:
@@ -149,7 +162,7 @@ def back(removed: Sequence[Turn], unpacked: Sequence[Turn]) -> tuple[Call, ...]:
     calls += [
         Call(turn, INSTALLED, POSTINST, ("abort-remove",), of_old=True)
         for turn in reversed(removed)
-        if POSTINST in turn.old_scripts
+        if turn.is_stopped() and POSTINST in turn.old_scripts
     ]
     return tuple(calls)
 
@@ -159,7 +172,7 @@ def _back(turn: Turn) -> list[Call]:
     if POSTRM in turn.new_scripts:
         words = ("abort-upgrade", turn.old, turn.new) if turn.old else ("abort-install", *_left_behind(turn))
         calls.append(Call(turn, NEW, POSTRM, words))
-    if turn.old and POSTINST in turn.old_scripts:
+    if turn.is_stopped() and POSTINST in turn.old_scripts:
         calls.append(Call(turn, INSTALLED, POSTINST, ("abort-upgrade", turn.new), of_old=True))
     return calls
 

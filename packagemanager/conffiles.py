@@ -11,8 +11,10 @@ from __future__ import annotations
 KEEP, INSTALL, BESIDE = "keep", "install", "beside"
 BESIDE_NAME = ".dpkg-dist"
 OLD_NAME = ".dpkg-old"
+# Where dpkg unpacks one to, until the package is configured.
+NEW_NAME = ".dpkg-new"
 # What dpkg removes together with a conffile when a package is purged.
-LEFT_NAMES = ("~", ".dpkg-tmp", ".dpkg-new", OLD_NAME, BESIDE_NAME, "%")
+LEFT_NAMES = ("~", ".dpkg-tmp", NEW_NAME, OLD_NAME, BESIDE_NAME, "%")
 # dpkg writes this for one that is unpacked and was never configured.
 NEVER_CONFIGURED = "newconffile"
 REMOVE_ON_UPGRADE = "remove-on-upgrade"

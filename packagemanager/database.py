@@ -43,8 +43,10 @@ STATES = (
 )  # fmt: skip
 # What has all its files and was configured; triggers may wait.
 COMPLETE = ("installed", "triggers-awaited", "triggers-pending")
+# What is to be configured yet.
+UNCONFIGURED = ("half-installed", "unpacked")
 # What has files at all.
-PRESENT = (*COMPLETE, "half-installed", "unpacked", "half-configured")
+PRESENT = (*COMPLETE, *UNCONFIGURED, "half-configured")
 
 
 class Package:
@@ -78,6 +80,11 @@ class Package:
     @property
     def present(self) -> bool:
         return self.state in PRESENT
+
+    @property
+    def configured(self) -> str:
+        """The version that was configured last; empty for none."""
+        return self.version if self.state in COMPLETE else self.fields.get("Config-Version")
 
     @property
     def is_known(self) -> bool:

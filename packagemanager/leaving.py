@@ -7,6 +7,7 @@ the package comes without it; dpkg calls the latter obsolete. A folder goes when
 from __future__ import annotations
 
 from packagemanager import conffiles
+from packagemanager.conffiles import NEW_NAME
 from packagemanager.entry import DIRECTORY, LINK
 from packagemanager.status import Conffile
 
@@ -118,7 +119,7 @@ def _remove(package: Package, purge: bool, leaving: Leaving, database: Database,
 
 
 def _replace(old: Package, new: Incoming, leaving: Leaving, database: Database, ground: Ground) -> None:
-    """``old`` may be one that was removed and left its configuration."""
+    """``old`` may be one that was removed and left its configuration, or one that dpkg did not configure."""
     recorded = {conffile.path: conffile for conffile in old.conffiles}
     goes_now = {path for path, goes in new.conffiles if goes}
     folders = above(database.list(old))
@@ -132,6 +133,10 @@ def _replace(old: Package, new: Incoming, leaving: Leaving, database: Database, 
             leaving.add(place, why, is_above=path in folders)
         elif ground.look(place) is not None:
             obsolete.append(Conffile(path, recorded[path].md5, ("obsolete",)))
+    if not old.complete:
+        for path in recorded:
+            place = ground.follow(ground.place_now(path, old.name))
+            leaving.add(f"{place}{NEW_NAME}", f"{new.change.key} {new.change.new_version} is configured")
     for path in goes_now:
         _remove_on_upgrade(ground.place(path, new.name), recorded.get(path), leaving, ground)
     leaving.obsolete[new.change.key] = obsolete

@@ -92,7 +92,7 @@ def _removed(change: Change, changes: Changes, leaving: Leaving, database: Datab
     _forget(package, database, found, but=(LIST, "postrm"))
     found.write(database.info_path(package.fields, LIST), _list_text(leaving.listed[change.key]))
     fields = package.fields.changed(Essential=None, Protected=None)
-    return status.stanza(fields, status.REMOVED, package.conffiles, config_version=package.version)
+    return status.stanza(fields, status.REMOVED, package.conffiles, config_version=package.configured)
 
 
 def _forget(package: Package, database: Database, found: Texts, but: Sequence[str] = ()) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from packagemanager import script_plan, triggers
 from packagemanager.calls import NEW, OLD, PREINST, PRERM, SCRIPTS, Turn
 from packagemanager.changes import unmet
+from packagemanager.database import UNCONFIGURED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class Turns:
             info=self.database.stem(fields),
             old_architecture=old.architecture if old else "",
             old_info=self.database.stem(old.fields) if old else "",
-            configured=old.version if old else "",
+            configured=old.configured if old else "",
+            unconfigured=old is not None and old.state in UNCONFIGURED,
+            left=old.version if old and old.state == "config-files" else "",
             old_scripts=[name for name in SCRIPTS if old and name in self.database.info_names(old)],
             new_scripts=[name for name in SCRIPTS if new and name in new.files],
             purge=purge,

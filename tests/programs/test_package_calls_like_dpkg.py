@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -89,3 +89,64 @@ def test_a_package_whose_control_files_get_other_names(one: dict[str, str], othe
         case.install(case.deb(version, **more))
     case.remove()
     case.install(case.deb("4", **other))
+
+
+def unpacked(case: Case) -> None:
+    case.before("--unpack", case.deb("2"))
+
+
+def unpacked_over_another(case: Case) -> None:
+    case.before("-i", case.deb("1"))
+    case.before("--unpack", case.deb("2"))
+
+
+def unpacked_over_its_configuration(case: Case) -> None:
+    case.before("-i", case.deb("1"))
+    case.before("-r", "p")
+    case.before("--unpack", case.deb("2"))
+
+
+def half_configured(case: Case) -> None:
+    case.before("-i", case.deb("2", "postinst"), fails=True)
+
+
+def half_configured_over_another(case: Case) -> None:
+    case.before("-i", case.deb("1"))
+    case.before("-i", case.deb("2", "postinst"), fails=True)
+
+
+def half_installed(case: Case) -> None:
+    case.before("-i", case.deb("2", "preinst", "postrm"), fails=True)
+
+
+def unpacked_over_another_and_removed(case: Case) -> None:
+    unpacked_over_another(case)
+    case.before("-r", "p")
+
+
+def unpacked_and_removed(case: Case) -> None:
+    unpacked(case)
+    case.before("-r", "p")
+
+
+LEFT = (unpacked, unpacked_over_another, unpacked_over_its_configuration, half_configured, half_configured_over_another,
+        half_installed)  # fmt: skip
+REMOVED = (unpacked_over_another_and_removed, unpacked_and_removed)
+
+
+@pytest.mark.requirement("M10")
+@pytest.mark.parametrize(
+    ("prepare", "version"),
+    [*((prepare, "3") for prepare in (*LEFT, *REMOVED)), (unpacked_over_another, "2"), (unpacked_over_another, "1.5")],
+)
+def test_what_dpkg_left_by_half_is_replaced(prepare: Callable[[Case], None], version: str, case: Case) -> None:
+    prepare(case)
+    case.install(case.deb(version))
+    case.remove()
+
+
+@pytest.mark.requirement("M10")
+@pytest.mark.parametrize("prepare", LEFT[:-1])
+def test_what_dpkg_left_by_half_is_removed(prepare: Callable[[Case], None], case: Case) -> None:
+    prepare(case)
+    case.remove()

@@ -7,7 +7,7 @@ from packagemanager.calls import Turn
 
 ALL = calls.SCRIPTS
 INSTALL = Turn("new", "amd64", new="1", new_scripts=ALL)
-AGAIN = Turn("again", "all", new="2", configured="1", new_scripts=ALL)
+AGAIN = Turn("again", "all", new="2", configured="1", left="1", new_scripts=ALL)
 UPGRADE = Turn("up", "amd64", old="1", new="2", old_scripts=ALL, new_scripts=ALL)
 DOWNGRADE = Turn("down", "amd64", old="2", new="1", old_scripts=ALL, new_scripts=ALL)
 REMOVE = Turn("gone", "amd64", old="3", old_scripts=ALL)
@@ -71,6 +71,23 @@ def test_the_new_version_is_asked_where_the_old_one_fails() -> None:
         "new up.prerm failed-upgrade 1 2",
         "new up.postrm failed-upgrade 1 2",
     ]
+
+
+@pytest.mark.requirement("M10")
+def test_what_was_not_configured_has_nothing_to_stop() -> None:
+    half = [
+        Turn("one", "all", old="2", new="3", configured=last, unconfigured=True, old_scripts=ALL, new_scripts=ALL)
+        for last in ("1", "")
+    ]
+    gone = Turn("gone", "all", old="2", configured="", unconfigured=True, old_scripts=ALL)
+    assert words(calls.before((gone,), half)) == ["new one.preinst upgrade 2 3"] * 2
+    assert words(calls.after((gone,), half, half)) == [
+        "old gone.postrm remove",
+        *["old one.postrm upgrade 3"] * 2,
+        "installed one.postinst configure 1",
+        "installed one.postinst configure ",
+    ]
+    assert words(calls.back((gone,), half)) == ["new one.postrm abort-upgrade 2 3"] * 2
 
 
 def test_triggers_are_one_word() -> None:
