@@ -38,6 +38,7 @@ UNPACKED = "var/lib/dpkg/tmp.ci"
 # Of a package that goes or is replaced, and of one that comes; debconf asks for the last two.
 KEPT = {OLD: (POSTRM,), NEW: (PREINST, PRERM, POSTRM, "config", "templates")}
 PLAN, BEGUN, ACTIVATED = "plan", "begun", "activated"
+FINISHED = "finished"  # a mark: after a restart, what scripts did may be lost, and they run again
 NEXT = ".next"
 SCRIPT_MODE = 0o755
 SCRIPT_SECONDS_MAX = 600.0
@@ -79,6 +80,14 @@ class Scripts:
     def begun(self) -> bool:
         """Whether scripts of a transaction may have run that is neither done nor taken back."""
         return self._tree.look(f"{FOLDER}/{BEGUN}") is not None
+
+    def has_any(self) -> bool:
+        """Whether the list has a script to call, or does not read."""
+        try:
+            plan = self._plan()
+        except DatabaseError:
+            return True
+        return bool(plan.before or plan.after or plan.pending)
 
     def keep(self, plan: ScriptPlan, kept: Mapping[tuple[str, str], Mapping[str, bytes]]) -> None:
         """Write down what will be called. ``kept`` are control files by (info name, "old" or "new"); of them those are
@@ -206,6 +215,14 @@ class Scripts:
         numbers = range(len(plan.before))
         done = (self._tree.look(f"{FOLDER}/{script_plan.BEFORE}.{number}") for number in numbers)
         return next((number for number, mark in zip(numbers, done, strict=True) if mark is None), len(plan.before))
+
+
+def waiting(tree: Tree, run: Run) -> Scripts | None:
+    """The scripts of what is under way, where not all that come after the files ran under this kernel."""
+    if tree.look(FOLDER) is None:
+        return None
+    scripts = Scripts(tree, run)
+    return scripts if scripts.marked(FINISHED) is None else None
 
 
 def _to_take_back(plan: ScriptPlan, done: int) -> list[Call]:

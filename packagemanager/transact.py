@@ -18,8 +18,8 @@ from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
 from packagemanager.order import Order
 from packagemanager.phases import APPLY, AT_START, BACK, DAMAGED, DONE, FORWARD, TRYING, WHEN
+from packagemanager.scripts import FINISHED, Scripts, waiting
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
-from packagemanager.scripts import Scripts
 from packagemanager.space import check_kept, check_room
 from packagemanager.staging import Staging
 from packagemanager.turns import Turns, runs, scripts_come_first
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL = "nothing", "waits-for-restart", "on-trial"  # or DONE
 UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
-FINISHED = "finished"  # a mark: after a restart, what scripts did may be lost, and they run again
 LINES_IN_FACTS_MAX = 200
 
 
@@ -357,10 +356,8 @@ class Manager:
     def _configure(self, give_up: Callable[[], object], settle: bool) -> None:
         """postrm, postinst and triggers. What they did is durable before anybody may call it good; ``settle`` sees to
         that itself."""
-        if self._run is None or self.tree.look(SCRIPTS_FOLDER) is None:
-            return
-        scripts = Scripts(self.tree, self._run)
-        if scripts.marked(FINISHED) is not None:
+        scripts = waiting(self.tree, self._run) if self._run is not None else None
+        if scripts is None:
             return
         self._report("scripts after", 0, 1)
         try:

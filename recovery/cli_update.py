@@ -23,7 +23,7 @@ from recovery.console import tell_console
 from recovery.device_journal import lock_update
 from recovery.disks import find_disk
 from recovery.pace import PacedReader, Terminal, byte_count, byte_text, received
-from recovery.package_commit import commit_packages
+from recovery.package_commit import check_scripts, commit_packages
 from recovery.package_phase import ON_TRIAL, packages_phase
 from recovery.workshop import Workshop, image_of
 from statemachine.reasons import CODES, advice, label
@@ -259,8 +259,10 @@ def _commit(chosen: argparse.Namespace) -> int:
 
 
 def _confirm(chosen: argparse.Namespace) -> int:
+    ledger = make_ledger()
+    check_scripts(ledger, SYSTEM)
     try:
-        record = update.commit(make_workshop(), make_ledger(), packages_on_trial=packages_phase(SYSTEM) == ON_TRIAL)
+        record = update.commit(make_workshop(), ledger, packages_on_trial=packages_phase(SYSTEM) == ON_TRIAL)
     except update.NotPossibleError as error:
         return _report(chosen, NOTHING_TO_DO, "nothing", 0, f"nothing to confirm: {error}")
     except update.UpdateError as error:

@@ -11,6 +11,7 @@ import sys
 
 from packagemanager.errors import PackageError
 from recovery.package_phase import ON_TRIAL, packages_phase
+from recovery.update import UpdateError
 from statemachine.decide import packages_unfinished
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from packagemanager.scripts import Run
     from packagemanager.tree import Tree
     from recovery.update import Ledger
+    from statemachine.record import Record
 
 # packagemanager's; it is not imported where neither of them is there.
 _UNDER_WAY = ("var/lib/unbrick/packages/transaction", "var/lib/unbrick/packages/scripts")
@@ -41,9 +43,29 @@ def commit_confirmed(ledger: Ledger, root: str) -> None:
     Before anything else is done with packages: scripts that ran well are not run again for a set that is confirmed.
     """
     record = ledger.look()
-    phase = packages_phase(root)
-    if record.state == "CONFIRMED" and phase == ON_TRIAL and not packages_unfinished(record, phase):
+    if packages_phase(root) == ON_TRIAL and _is_good(record):
         commit_packages(root)
+
+
+def check_scripts(ledger: Ledger, root: str) -> None:
+    """Raises ``UpdateError`` where packages are on trial in ``root`` whose scripts did not all run under this kernel.
+
+    What the journal has called good is not asked again: only what is kept of it is left.
+    """
+    if packages_phase(root) != ON_TRIAL or _is_good(ledger.look()):
+        return
+    from packagemanager.root import Root
+    from packagemanager.scripts import runner, waiting
+
+    with Root(root) as tree:
+        scripts = waiting(tree, runner(root))
+        if scripts is not None and scripts.has_any():
+            raise UpdateError("packages-scripts-left", "they are not confirmed before their scripts ran")
+
+
+def _is_good(record: Record) -> bool:
+    """Whether the journal calls good what is on trial in the root."""
+    return record.state == "CONFIRMED" and not packages_unfinished(record, ON_TRIAL)
 
 
 def _commit(root: str) -> None:

@@ -114,6 +114,8 @@ REASONS = {
     605: ("packages-script-failed", "A script of the packages that are being tried failed.", "Restart: `unbrick reboot`. They are undone then."),
     606: ("packages-absent", "No package transaction is under way in the root.", "Nothing."),
     607: ("packages-taken-back", "The OS undid a package transaction by itself.", "Send another transaction."),
+    608: ("packages-scripts-left", "Not all scripts of the packages that are being tried have run.",
+          "`unbrick packages apply` runs them; then confirm."),
     900: ("handover", "The OS gets the machine.", "Nothing."),
     901: ("python-exited", "Recovery's interpreter ended.", "Nothing: it is started again."),
     902: ("python-silent", "Recovery's interpreter showed no progress.", "Nothing: it is started again."),

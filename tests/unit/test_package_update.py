@@ -6,7 +6,7 @@ import shutil
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
@@ -16,14 +16,17 @@ from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
 from packagemanager.phases import FORWARD
+from packagemanager.process import Ended
 from packagemanager.repair import repair
 from packagemanager.root import Root
+from packagemanager.scripts import FOLDER as SCRIPTS
+from packagemanager.scripts import Scripts
 from packagemanager.store import Store
 from packagemanager.wanted import PATH as WANTED
 from payload.bundle import read_header
 from payload.errors import PayloadError
 from recovery import packages, update
-from recovery.package_commit import commit_confirmed, settle
+from recovery.package_commit import check_scripts, commit_confirmed, settle
 from recovery.package_ledger import PackageLedger
 from recovery.package_phase import ON_TRIAL, packages_phase
 from recovery.package_update import NOTHING, RESTART, STAGED, Packages
@@ -36,6 +39,9 @@ from tests.simulator.delta_samples import CountingReader
 from tests.simulator.devices import ATTEMPTS, Device, Kind, Version, factory
 from tests.unit.payload_samples import OTHER_KEY, BytesReader
 from tests.unit.transaction_samples import Master, state
+
+if TYPE_CHECKING:
+    from packagemanager.scripts import Run
 
 pytestmark = pytest.mark.requirement("M4", "M7")
 VERSION = "etc/version"
@@ -66,11 +72,12 @@ class World:
     def record(self) -> Record:
         return self.device.journal(look_only=True).record
 
-    def packages(self, is_scratch: bool = False) -> Packages:
+    def packages(self, is_scratch: bool = False, run: Run | None = None) -> Packages:
         return Packages(
             self.device.workshop(),
             self.device.ledger(),
             Root(str(self.root)),
+            run=run,
             base=Root(str(self.image)),
             store=self.store,
             is_scratch=is_scratch,
@@ -94,6 +101,7 @@ class World:
         return str(event)
 
     def mark_good(self) -> None:
+        check_scripts(self.device.ledger(), str(self.root))
         on_trial = packages_phase(str(self.root)) == ON_TRIAL
         update.commit(self.device.workshop(), self.device.ledger(), packages_on_trial=on_trial)
         settle(Root(str(self.root)))
@@ -370,6 +378,74 @@ def test_a_command_that_was_killed_is_gone_on_with_by_the_next_one(
     assert (world.record.state, world.content()) == ("TRYING", "1.0")
     world.mark_good()
     assert (world.record.state, world.record.packages_good) == ("CONFIRMED", 7)
+
+
+def with_script(world: World) -> BytesReader:
+    """Of a package with a postinst, for a root with the interpreter that it asks for."""
+    (world.root / "bin").mkdir()
+    (world.root / "bin/sh").touch()
+    script = {"postinst": b"#!/bin/sh\n"}
+    return world.transaction(world.master.add("sample", "1.0", {"etc/sample": b"1.0"}, control_files=script))
+
+
+def killed_in_its_scripts(world: World) -> None:
+    def run(*_arguments: object) -> Ended:
+        raise KilledError
+
+    packages = world.packages(run=run)
+    with pytest.raises(KilledError):
+        packages.manager().apply(packages.take(with_script(world)), live=True)
+
+
+@pytest.mark.requirement("M20")
+def test_packages_are_not_called_good_before_their_scripts_ran(world: World) -> None:
+    calls: list[Sequence[str]] = []
+
+    def run(_program: str, words: Sequence[str], _environment: Mapping[str, str]) -> Ended:
+        calls.append(words)
+        return Ended(0, b"")
+
+    killed_in_its_scripts(world)
+    with pytest.raises(UpdateError) as error:
+        world.mark_good()
+    assert error.value.reason == CODES["packages-scripts-left"]
+    assert (world.record.state, world.record.packages_good) == ("TRYING", 0)
+    world.packages(run=run).manager().resume()
+    world.mark_good()
+    assert (world.record.packages_good, calls) == (7, [("configure", "")])
+
+
+@pytest.mark.requirement("M20")
+def test_scripts_that_ran_before_a_restart_run_again_before_packages_are_called_good(world: World) -> None:
+    packages = world.packages(run=lambda *_arguments: Ended(0, b""))
+    packages.manager().apply(packages.take(with_script(world)), live=True)
+    finished = world.root / SCRIPTS / "finished"
+    finished.write_bytes(b"the boot before\n")
+    with pytest.raises(UpdateError):
+        world.mark_good()
+    packages.manager().resume()
+    world.mark_good()
+    assert world.record.packages_good == 7
+
+
+def test_what_is_called_good_already_is_not_asked_for_its_scripts(world: World) -> None:
+    killed_in_its_scripts(world)
+    update.commit(world.device.workshop(), world.device.ledger(), packages_on_trial=True)
+    check_scripts(world.device.ledger(), str(world.root))
+
+
+def test_packages_without_scripts_are_called_good_whoever_was_killed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_arguments: object) -> Ended:
+        raise KilledError
+
+    packages = world.packages(run=killed)
+    monkeypatch.setattr(Scripts, "after", killed)
+    with pytest.raises(KilledError):
+        packages.manager().apply(packages.take(world.transaction(world.package("1.0"))), live=True)
+    world.mark_good()
+    assert world.record.packages_good == 7
 
 
 @pytest.mark.requirement("M20")
