@@ -1,8 +1,11 @@
 """Running one program of the system that is worked on: in its root, bounded in time and in what it may say.
 
-The program gets a session of its own, nothing to read, and one pipe to write to. When its time is up, its whole
-process group is ended. What it starts on purpose and leaves behind (a daemon) lives on when it ended in time, as it
-would under dpkg. Knows nothing of packages.
+The program gets a session that is not its caller's, nothing to read, and one pipe to write to. When its time is up, its
+whole process group is ended. What it starts on purpose and leaves behind (a daemon) lives on when it ended in time, as
+it would under dpkg. Knows nothing of packages.
+
+Between the two is the *keeper*, a fork of the caller that leads the session. It ends the program when the caller is
+gone, however that ended, and the caller's locks (flock) are held until then: nobody else works beside a program.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 # Of what a program says, the end is kept: the message of an error is there.
 OUTPUT_BYTES_MAX = 8192
@@ -24,6 +27,8 @@ CLOSED_POLL_SECONDS = 0.005
 # What a killed group needs at most to be gone; a process that the kernel cannot end is left to it.
 ENDING_SECONDS_MAX = 5.0
 EXIT_NOT_STARTED = 127
+# Whoever ends the caller and all that belongs to it means the program, too; the keeper tells of both.
+_FOR_THE_PROGRAM = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 class Ended:
@@ -41,39 +46,115 @@ class Ended:
         return self.code == 0 and not self.ended_by_us
 
 
+class _Running:
+    """A program that was started: ``process`` is its keeper, ``reading`` what it says, ``alive`` keeps it going."""
+
+    __slots__ = ("alive", "process", "reading")
+
+    def __init__(self, process: int, reading: int, alive: int) -> None:
+        self.process = process
+        self.reading = reading
+        self.alive = alive
+
+    def end(self) -> int:
+        """End the program and its process group; the exit code, or SIGKILL's where the kernel does not let go of it."""
+        self._let_go()
+        deadline = time.monotonic() + ENDING_SECONDS_MAX
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(self.process, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(CLOSED_POLL_SECONDS)
+        return -signal.SIGKILL
+
+    def close(self) -> None:
+        self._let_go()
+        os.close(self.reading)
+
+    def _let_go(self) -> None:
+        if self.alive >= 0:
+            os.close(self.alive)
+            self.alive = -1
+
+
 def run(root: str, program: str, arguments: Sequence[str], environment: Mapping[str, str], seconds_max: float) -> Ended:
     """Run ``program`` (a path inside of the folder ``root``, which is its `/`) and wait for its end.
 
     Raises: OSError when there is no process to be had; a program that cannot be started ends with 127.
     """
+    running = _start(root, program, arguments, environment)
+    try:
+        return _wait(running, time.monotonic() + seconds_max)
+    except BaseException:  # Ctrl-C: what its caller does now must not run beside the program
+        _abandon(running)
+        raise
+    finally:
+        running.close()
+
+
+def _start(root: str, program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> _Running:
     reading, writing = os.pipe()
+    watched, alive = os.pipe()
     try:
         process = os.fork()
     except OSError:
-        os.close(reading)
-        os.close(writing)
+        for descriptor in (reading, writing, watched, alive):
+            os.close(descriptor)
         raise
     if process == 0:
-        _become(root, program, arguments, environment, writing)
+        os.close(alive)
+        _keep(lambda: _become(root, program, arguments, environment), writing, watched)
     os.close(writing)
-    try:
-        return _wait(process, reading, time.monotonic() + seconds_max)
-    except BaseException:  # Ctrl-C: what its caller does now must not run beside the program
-        _abandon(process)
-        raise
-    finally:
-        os.close(reading)
+    os.close(watched)
+    return _Running(process, reading, alive)
 
 
-def _become(root: str, program: str, arguments: Sequence[str], environment: Mapping[str, str], output: int) -> None:
-    """The child's side. Never returns: whatever fails, the fork must not go on with its parent's work."""
+def _keep(become: Callable[[], object], output: int, watched: int) -> None:
+    """The keeper's side. Never returns: it ends as the program does, or the program with it when nobody holds the other
+    end of ``watched`` any more. Until then it holds the locks that its caller had.
+    """
+    code = EXIT_NOT_STARTED
     try:
         os.setsid()
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and who is started inherits that
-            signal.signal(number, signal.SIG_DFL)
         null = os.open("/dev/null", os.O_RDONLY)
         for descriptor, source in ((0, null), (1, output), (2, output)):
             os.dup2(source, descriptor)
+        process = os.fork()
+        if process == 0:
+            become()
+        for number in _FOR_THE_PROGRAM:
+            signal.signal(number, signal.SIG_IGN)
+        code = _watch(process, watched)
+    except BaseException as error:
+        os.write(2, f"{error}\n".encode(errors="replace"))
+    finally:
+        _end_as(code)
+
+
+def _watch(process: int, watched: int) -> int:
+    ending = os.pidfd_open(process)
+    readable, _, _ = select.select([ending, watched], [], [])
+    if ending not in readable:
+        os.kill(process, signal.SIGKILL)
+        select.select([ending], [], [], ENDING_SECONDS_MAX)
+        os.killpg(0, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def _end_as(code: int) -> None:
+    """End with the code of a program, by the same signal where one has ended it."""
+    if code < 0:
+        if code != -signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def _become(root: str, program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """The program's side. Never returns: whatever fails, the fork must not go on with its parent's work."""
+    try:
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and who is started inherits that
+            signal.signal(number, signal.SIG_DFL)
         if root != "/":
             os.chroot(root)
         os.chdir("/")
@@ -85,15 +166,26 @@ def _become(root: str, program: str, arguments: Sequence[str], environment: Mapp
         os._exit(EXIT_NOT_STARTED)
 
 
-def _wait(process: int, reading: int, deadline: float) -> Ended:
+def _wait(running: _Running, deadline: float) -> Ended:
     said = b""
     while True:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        said = _read(reading, said, 0 if ended else POLL_SECONDS_MAX)
+        ended, status = os.waitpid(running.process, os.WNOHANG)
+        said = _read(running.reading, said, 0 if ended else POLL_SECONDS_MAX)
         if ended:
-            return Ended(os.waitstatus_to_exitcode(status), said)
+            return Ended(_code(running.process, status), said)
         if time.monotonic() > deadline:
-            return Ended(_end(process), _read(reading, said, 0), ended_by_us=True)
+            return Ended(running.end(), _read(running.reading, said, 0), ended_by_us=True)
+
+
+def _code(process: int, status: int) -> int:
+    """The exit code of the keeper that is gone. Whoever killed it has left the program alone."""
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGKILL:
+        try:
+            os.killpg(process, signal.SIGKILL)
+        except ProcessLookupError:
+            return code
+    return code
 
 
 def _read(reading: int, said: bytes, seconds: float) -> bytes:
@@ -111,24 +203,9 @@ def _read(reading: int, said: bytes, seconds: float) -> bytes:
     return (said + piece)[-OUTPUT_BYTES_MAX:]
 
 
-def _abandon(process: int) -> None:
-    """End the process group, if it is not at its end already."""
+def _abandon(running: _Running) -> None:
+    """End the program and its process group, if it is not at its end already."""
     try:
-        _end(process)
-    except (ProcessLookupError, ChildProcessError):
+        running.end()
+    except ChildProcessError:
         return
-
-
-def _end(process: int) -> int:
-    """End the process group; the exit code, or SIGKILL's where the kernel does not let go of it in time."""
-    try:
-        os.killpg(process, signal.SIGKILL)
-    except ProcessLookupError:  # so busy a machine that it did not come to make its group; it was not waited for yet
-        os.kill(process, signal.SIGKILL)
-    deadline = time.monotonic() + ENDING_SECONDS_MAX
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(POLL_SECONDS_MAX)
-    return -signal.SIGKILL

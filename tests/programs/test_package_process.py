@@ -1,5 +1,6 @@
 """Programs that packages bring along are bounded: in time, with all that they started, and in what they say."""
 
+import fcntl
 import os
 import signal
 import time
@@ -78,6 +79,48 @@ def test_with_its_caller_who_is_interrupted_a_program_ends(tmp_path: Path) -> No
     assert not is_running(int(pid.read_text()))
 
 
+@pytest.mark.requirement("M20")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
+def test_with_its_caller_who_is_killed_a_program_ends_before_the_lock_is_free(tmp_path: Path, number: int) -> None:
+    """The next command takes the lock and goes on: the script must not work on beside that."""
+    said, lock = tmp_path / "said", tmp_path / "lock"
+    lock.touch()
+    children = "(trap '' TERM HUP INT; exec sleep 1234) &"
+    caller = os.fork()
+    if caller == 0:
+        held = os.open(lock, os.O_RDWR)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            shell(f"{children} echo $$ $! >{said}; sleep 1234; echo went on >>{said}")
+        finally:
+            os._exit(1)
+    while not said.exists() or not said.read_text().endswith("\n"):
+        time.sleep(0.01)
+    os.kill(caller, number)
+    os.waitpid(caller, 0)
+    with lock.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    program, child = (int(word) for word in said.read_text().split())
+    assert not is_running(program)
+    until_ended(child)
+
+
+@pytest.mark.requirement("M20")
+def test_a_program_whose_keeper_is_killed_ends_and_has_failed(tmp_path: Path) -> None:
+    ended = shell(f"echo $$ >{tmp_path}/program; kill -9 $PPID; sleep 1234")
+    assert (ended.code, ended.ended_by_us) == (-signal.SIGKILL, False)
+    until_ended(int((tmp_path / "program").read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_program_that_a_signal_ends_is_told_with_it(number: int) -> None:
+    assert shell(f"ulimit -c 0; kill -{number} $$").code == -number
+
+
+def test_a_signal_to_the_whole_group_is_the_programs_matter() -> None:
+    assert shell("trap '' TERM; kill 0; exit 3").code == 3
+
+
 def test_a_daemon_that_a_program_leaves_behind_lives_on(tmp_path: Path) -> None:
     """It holds the pipe open: nobody waits for it."""
     started = time.monotonic()
@@ -102,6 +145,13 @@ def test_a_program_sees_its_root_alone(tmp_path: Path) -> None:
     (tmp_path / "bin" / "program").write_bytes(Path("/bin/true").read_bytes())
     (tmp_path / "bin" / "program").chmod(0o755)
     assert run(str(tmp_path), "/bin/sh", (), ENVIRONMENT, 5).code == EXIT_NOT_STARTED
+
+
+def until_ended(process: int, seconds_max: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds_max
+    while is_running(process):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def is_running(process: int) -> bool:
