@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from payload.bundle import Reader
 
 SUFFIX = ".ubk"
+NEW_SUFFIX = ".new"  # of a copy that is being made, behind a dot (`payload.durable`)
 COPY_BYTES = 1 << 20
 KEPT_MAX = 256
 _DIGITS_MAX = 20
@@ -33,11 +34,19 @@ class Store:
 
     def serials(self) -> list[int]:
         """Of what is kept, oldest first."""
+        return sorted(serial for name in self._names() if (serial := _serial(name)) > 0)
+
+    def newest(self, good: int) -> int:
+        """Of what is kept, the newest that is not newer than ``good``, whether it reads or not; 0: there is none."""
+        return max((serial for serial in self.serials() if serial <= good), default=0)
+
+    def _names(self) -> list[str]:
+        """Of the files; folders and links are none of ours."""
         try:
-            names = os.listdir(self.folder)
+            with os.scandir(self.folder) as entries:
+                return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
         except FileNotFoundError:
             return []
-        return sorted(serial for name in names if (serial := _serial(name)) > 0)
 
     def path(self, serial: int) -> str:
         return os.path.join(self.folder, f"{serial}{SUFFIX}")
@@ -55,16 +64,13 @@ class Store:
         atomic_replace(self.path(serial), fill)
 
     def forget_all_but(self, needed: Collection[int]) -> None:
-        """Remove the others, and what a cut has left of a copy."""
-        wanted = {os.path.basename(self.path(serial)) for serial in needed}
-        try:
-            names = os.listdir(self.folder)
-        except FileNotFoundError:
-            return
-        for name in names:
-            if name not in wanted:
-                os.unlink(os.path.join(self.folder, name))
-        flush_directory(self.folder)
+        """Remove the others, and what a cut has left of a copy. What has another name is not ours and stays."""
+        gone = [name for name in self._names() if (serial := _serial(name)) > 0 and serial not in needed]
+        gone += [name for name in self._names() if _is_unfinished(name)]
+        for name in gone:
+            os.unlink(os.path.join(self.folder, name))
+        if gone:
+            flush_directory(self.folder)
 
 
 def way_back(serials: Sequence[int], good: int, starts: Callable[[int], bool]) -> list[int]:
@@ -79,6 +85,11 @@ def way_back(serials: Sequence[int], good: int, starts: Callable[[int], bool]) -
         if starts(serial):
             return way if way[-1] == good else []
     return []
+
+
+def _is_unfinished(name: str) -> bool:
+    """Whether the name is that of a copy that was cut."""
+    return name.startswith(".") and name.endswith(NEW_SUFFIX) and _serial(name[1:].removesuffix(NEW_SUFFIX)) > 0
 
 
 def _serial(name: str) -> int:

@@ -122,20 +122,38 @@ class Packages:
             return NOTHING
         if self._is_scratch:
             return RESTART
-        if self.manager().last().serial == record.packages_good:
+        goal = self._goal(record.packages_good)
+        if self.manager().last().serial in (goal, record.packages_good):
             return NOTHING
         kept = self._kept()
-        way = way_back(list(kept), record.packages_good, lambda serial: _can_start(kept[serial], self._tree))
+        way = way_back(list(kept), goal, lambda serial: _can_start(kept[serial], self._tree))
         if not way:
             raise RefusedError(
-                f"the set of transaction {record.packages_good} is not here, and what is kept does not lead to it",
+                f"the set of transaction {goal} is not here, and what is kept does not lead to it",
                 "Ask the master for a full transaction: `unbrick packages status --json` has what it needs to know.",
             )
+        self._forget_all_but([serial for serial in kept if serial <= goal])
         self.manager(again=True).apply(order_of(kept[way[0]], self._tree), live=False)
         return STAGED
 
+    def _goal(self, good: int) -> int:
+        """The transaction whose set ran well: the newest that is not newer than the journal's ``good``. That is too
+        high where one was undone and a set was then brought back; what is newer is forgotten before that.
+        """
+        return (self._store.newest(good) if self._store is not None else 0) or good
+
+    def _forget_all_but(self, needed: list[int]) -> None:
+        """Raises ``RefusedError`` where the disk refuses."""
+        assert self._store is not None
+        try:
+            self._store.forget_all_but(needed)
+        except OSError as error:
+            detail = f"what is not needed cannot be removed from the data partition: {error.strerror or error}"
+            raise RefusedError(detail, "Look after the disk; nothing changed.") from error
+
     def _keep(self, record: Record, manifest: Manifest, header: Header, source: Reader) -> Reader:
-        """Keep a transaction, beside those that lead to the set before it; the others make room for it.
+        """Keep a transaction, beside those that lead to the set before it, or the one of that set where nothing leads
+        to it; the others make room.
 
         Returns: what to read it from: nothing of it is fetched twice, but where a server gave other bytes.
         """
@@ -144,9 +162,10 @@ class Packages:
         if self._has(header, manifest):
             return self._opened(manifest.version)
         kept, base = self._kept(), self._base
-        way = way_back(list(kept), record.packages_good, lambda one: _can_start(kept[one], base))
+        goal = self._goal(record.packages_good or self.manager().last().serial)
+        way = way_back(list(kept), goal, lambda one: _can_start(kept[one], base))
+        self._forget_all_but(way or [goal])
         try:
-            self._store.forget_all_but(way or list(kept))
             self._store.keep(manifest.version, source, bundle_bytes(header, manifest))
         except OSError as error:
             detail = f"the transaction cannot be kept on the data partition: {error.strerror or error}; nothing changed"

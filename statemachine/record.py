@@ -126,7 +126,8 @@ class Record:
     ``entered`` is the reason (code) why recovery works, ``reason`` the last one.
     ``tried`` are digests of manifests that failed here.
     ``packages_serial`` is the number of the last transaction of packages that this device took, ``packages_good``
-    of the last one whose OS said it runs well; ``packages_digest`` names the one that is under way or being tried.
+    what that was when an OS last said it runs well with them; ``packages_digest`` names the one that is under way
+    or being tried.
     ``floor`` is the lowest version allowed; ``clock_floor`` seconds since 1970 by signed times only.
     ``root`` is the newest root metadata that was ever believed, ``root_digest`` its digest; nothing and
     zeroes where nothing but the image's own was.

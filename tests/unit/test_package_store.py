@@ -51,11 +51,29 @@ def test_a_source_that_ends_early_leaves_nothing(tmp_path: Path) -> None:
 
 def test_names_that_are_none_of_ours_are_no_transactions(tmp_path: Path) -> None:
     store = kept(tmp_path, 3)
-    for name in (".4.ubk.new", "04.ubk", "0.ubk", "-5.ubk", "x.ubk", "6", "9" * 40 + ".ubk", "٣.ubk"):
+    names = {"04.ubk", "0.ubk", "-5.ubk", "x.ubk", "6", "9" * 40 + ".ubk", "٣.ubk", ".04.ubk.new", ".notes.new"}
+    for name in names:
         (tmp_path / "packages" / name).write_bytes(b"")
+    for name in ("notes", "7.ubk", ".8.ubk.new"):
+        (tmp_path / "packages" / name).mkdir()
+    (tmp_path / "packages" / "9.ubk").symlink_to("3.ubk")
     assert store.serials() == [3]
-    store.forget_all_but([3])
-    assert [path.name for path in (tmp_path / "packages").iterdir()] == ["3.ubk"]
+    store.forget_all_but([])
+    left = {path.name for path in (tmp_path / "packages").iterdir()}
+    assert left == names | {"notes", "7.ubk", ".8.ubk.new", "9.ubk"}
+
+
+def test_what_is_not_needed_goes_with_what_a_cut_has_left(tmp_path: Path) -> None:
+    store = kept(tmp_path, 3, 4, 5)
+    (tmp_path / "packages" / ".6.ubk.new").write_bytes(b"")
+    store.forget_all_but([4])
+    assert [path.name for path in (tmp_path / "packages").iterdir()] == ["4.ubk"]
+    Store(str(tmp_path / "nothing")).forget_all_but([4])
+
+
+def test_the_newest_that_ran_well_is_not_newer_than_is_said(tmp_path: Path) -> None:
+    store = kept(tmp_path, 3, 5, 8)
+    assert [store.newest(good) for good in (2, 3, 7, 8, 9)] == [0, 3, 5, 8, 8]
 
 
 @pytest.mark.parametrize(

@@ -464,6 +464,61 @@ def test_what_the_journal_was_not_told_of_can_be_undone(world: World, monkeypatc
 
 
 @pytest.mark.requirement("D8")
+@pytest.mark.parametrize("full", [True, False])
+def test_what_was_undone_does_not_come_back_with_what_ran_well(world: World, full: bool) -> None:
+    taken(world, 7)
+    failing = world.transaction(world.package("8.0"), states=[state(world.package("7.0"))], serial=8, full=full)
+    apply(world, failing, live=True)
+    world.packages().undo()
+    world.mark_good()
+    assert (world.record.packages_serial, world.record.packages_good) == (8, 7)
+    world.lose_state()
+    assert world.packages().restore() == STAGED
+    world.recover()
+    world.mark_good()
+    assert (world.content(), world.record.packages_serial) == ("7.0", 8)
+    assert world.packages().restore() == NOTHING
+    world.lose_state()
+    assert world.packages().restore() == STAGED, "as often as the state is lost"
+    world.recover()
+    world.mark_good()
+    assert (world.content(), world.packages().restore()) == ("7.0", NOTHING)
+    newer = world.transaction(world.package("9.0"), states=[state(world.package("7.0"))], serial=9)
+    apply(world, newer, live=True)
+    world.mark_good()
+    assert (world.store.serials(), world.record.packages_good) == ([7, 9], 9)
+
+
+@pytest.mark.requirement("D8")
+def test_transactions_that_are_refused_do_not_pile_up(world: World) -> None:
+    for serial in range(1, 5):
+        refused = world.master.add("refused", f"{serial}.0", {"etc/refused": b""}, Depends="nobody-has-it")
+        with pytest.raises(PackageError):
+            apply(world, world.transaction(refused, serial=serial), live=True)
+        assert world.store.serials() == [serial]
+    assert world.record.packages_serial == 0
+
+
+@pytest.mark.requirement("D8")
+def test_where_nothing_leads_to_it_the_set_that_ran_well_is_kept_alone(world: World) -> None:
+    taken(world, 7, 8, 9)
+    Path(world.store.path(7)).unlink()
+    new = world.transaction(world.package("10.0"), states=[state(world.package("9.0"))], serial=10)
+    apply(world, new, live=True)
+    assert world.store.serials() == [9, 10]
+
+
+@pytest.mark.requirement("D8")
+def test_a_journal_that_was_lost_takes_no_way_back_with_it(world: World) -> None:
+    taken(world, 7, 8)
+    before = state(world.package("8.0"))
+    way = world.store.serials()
+    world.device.journal().persist(world.record.but(packages_serial=0, packages_good=0))
+    apply(world, world.transaction(world.package("9.0"), states=[before], serial=9), live=True)
+    assert world.store.serials() == [*way, 9]
+
+
+@pytest.mark.requirement("D8")
 def test_what_a_newer_transaction_can_do_alone_is_not_done_in_steps(world: World) -> None:
     taken(world, 7, 8, 9, full=True)
     assert world.store.serials() == [8, 9], "the one before, until the newest ran well"
@@ -488,3 +543,4 @@ def test_a_way_of_several_steps_is_gone_step_by_step(world: World) -> None:
         world.mark_good()
         assert (world.content("one"), world.content("two")) == ("1.0", content)
     assert world.packages().restore() == NOTHING
+    assert world.store.serials() == [7, 8], "for the next time"
