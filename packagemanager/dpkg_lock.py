@@ -5,9 +5,11 @@ The kernel's record locks die with their holder. Only for a folder of this machi
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
+from packagemanager.entry import DIRECTORY
 from packagemanager.errors import RefusedError
 
 TYPE_CHECKING = False
@@ -34,15 +36,14 @@ class DpkgLock:
         self._descriptors: list[int] = []
         folder: str = getattr(tree, "folder", "")
         try:
-            for name in NAMES if folder else ():
-                self._take(os.path.join(folder, name))
+            for path in NAMES if folder else ():
+                if (place := _place(tree, path)) is not None:
+                    self._take(os.path.join(folder, place))
         except BaseException:
             self.close()
             raise
 
     def _take(self, path: str) -> None:
-        if not os.path.isdir(os.path.dirname(path)):
-            return
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             self._descriptors.append(os.open(path, flags, MODE))
@@ -66,3 +67,15 @@ class DpkgLock:
             os.close(descriptor)
         self._descriptors.clear()
         self._inner.close()
+
+
+def _place(tree: Tree, path: str) -> str | None:
+    """Where the lock is once links are followed as dpkg does it in this root; None where its folder is not there."""
+    try:
+        place = tree.resolve(path)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return None  # a damaged file system, as above
+    folder = tree.look(os.path.dirname(place))
+    return place if folder is not None and folder.kind == DIRECTORY else None

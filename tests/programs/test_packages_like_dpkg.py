@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -140,6 +141,42 @@ def test_a_lock_that_became_a_folder_keeps_nobody_out(tmp_path: Path) -> None:
     (tmp_path / "var/lib/dpkg/lock").mkdir(parents=True)
     with Root(str(tmp_path)) as root, DpkgLock(root, Engine(root).lock()):
         assert (tmp_path / "var/lib/dpkg/lock-frontend").is_file()
+
+
+def test_locks_lie_where_a_link_leads_inside_of_the_root(tmp_path: Path) -> None:
+    """Nothing is made outside of it, and what dpkg would hold in this root is what is held."""
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    inside = root / str(outside / "dpkg")[1:]
+    for folder in (outside / "dpkg", inside, root / "var"):
+        folder.mkdir(parents=True)
+    (root / "var/lib").symlink_to(outside)
+    with Root(str(root)) as tree, DpkgLock(tree, Engine(tree).lock()):
+        assert sorted(path.name for path in inside.iterdir()) == ["lock", "lock-frontend"]
+        with (inside / "lock").open() as file:
+            assert is_held(file.fileno())
+    assert list((outside / "dpkg").iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["/nowhere", "outside-of-it", "lib"])
+def test_where_a_link_leads_nowhere_there_is_no_lock_of_dpkg(tmp_path: Path, target: str) -> None:
+    (tmp_path / "root/var/lib/unbrick/packages").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    link = tmp_path / "root/var/lib/dpkg"
+    link.symlink_to(tmp_path / "outside" if target == "outside-of-it" else link if target == "lib" else target)
+    with Root(str(tmp_path / "root")) as tree, DpkgLock(tree, Engine(tree).lock()):
+        assert list((tmp_path / "outside").iterdir()) == []
+
+
+def is_held(descriptor: int) -> bool:
+    """Whether another process would find the lock taken: that of the same process does not keep itself out."""
+    process = os.fork()
+    if process == 0:
+        try:
+            fcntl.lockf(os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(process, 0)[1] != 0
 
 
 def test_what_dpkg_left_half_done_is_done(bench: Workbench, twins: Twins) -> None:
