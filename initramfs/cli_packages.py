@@ -36,7 +36,7 @@ class Host:
 
         self._progress = Progress()
 
-    def order(self, chosen: Namespace, tree: Tree, last_serial: int, opened: Opened) -> Order:
+    def order(self, chosen: Namespace, tree: Tree, last_serial: int, opened: Opened, *, take: bool = False) -> Order:
         from initramfs import bundle_file, config
         from packagemanager.order import order_of
         from packagemanager.transaction import Transaction, believe

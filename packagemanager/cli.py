@@ -37,8 +37,12 @@ if TYPE_CHECKING:
     class Place(Protocol):
         """The machine that the command runs on. Methods raise ``PackageError``, ``PayloadError``, ``OSError``."""
 
-        def order(self, chosen: Namespace, tree: Tree, last_serial: int, opened: Opened) -> Order:
-            """The transaction that is named, believed; what it reads from is added to ``opened``."""
+        def order(
+            self, chosen: Namespace, tree: Tree, last_serial: int, opened: Opened, *, take: bool = False
+        ) -> Order:
+            """The transaction that is named, believed; what it reads from is added to ``opened``. ``take``: it is to be
+            applied, not looked at.
+            """
 
         def ledger(self, folder: str) -> Ledger | None:
             """The journal, if the packages below ``folder`` are those of a device that has one."""
@@ -189,7 +193,7 @@ def _apply(chosen: Namespace, place: Place) -> int:
         if not chosen.transaction:
             return _resumed(chosen, manager.resume(settle=settle))
         live = _is_live(chosen, settle)
-        order = place.order(chosen, tree, manager.last().serial - 1, opened)
+        order = place.order(chosen, tree, manager.last().serial - 1, opened, take=True)
         outcome = manager.apply(order, live=live, settle=settle)
     return _report(chosen, outcome, *_OUTCOMES[outcome], serial=order.serial)
 

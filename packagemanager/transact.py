@@ -164,7 +164,7 @@ class Manager:
 
     def _check_serial(self, order: Order) -> None:
         """The one that was taken last may come again: the device goes back to it from what became of it since."""
-        last = self.last()
+        last = self.last() if self.ledger is not None else self.wanted()
         if order.serial > last.serial or (order.serial, order.transaction) == (last.serial, last.transaction):
             return
         raise TransactionError(

@@ -47,7 +47,8 @@ def decode(text: bytes) -> Wanted:
         return _decode(text)
     except (ValueError, ArchiveError) as error:
         raise DatabaseError(
-            f"/{PATH} is damaged: {error}", "Apply the next transaction of the master: it writes it again."
+            f"/{PATH} is damaged: {error}",
+            "Nobody knows any more which transaction was the last. Remove the file, then apply a newer one.",
         ) from error
 
 

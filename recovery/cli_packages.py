@@ -85,7 +85,9 @@ def _run(verb: cli.Verb, chosen: argparse.Namespace) -> int:
 class Device:
     """The device as `packagemanager.cli` wants it: whom to believe, the journal, what runs scripts."""
 
-    def order(self, chosen: argparse.Namespace, tree: Tree, last_serial: int, opened: Opened) -> Order:
+    def order(
+        self, chosen: argparse.Namespace, tree: Tree, last_serial: int, opened: Opened, *, take: bool = False
+    ) -> Order:
         from recovery.package_source import open_transaction
 
         if is_url(chosen.transaction):
@@ -94,7 +96,7 @@ class Device:
         source = open_transaction(chosen.transaction, workshop, ledger.look(), last_serial)
         opened.add(source.close)
         packages = packages_of(tree)
-        if chosen.root == SYSTEM and hasattr(chosen, "offline"):
+        if chosen.root == SYSTEM and take:
             return packages.take(source)
         return packages.look(source, last_serial)
 

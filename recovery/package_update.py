@@ -14,7 +14,6 @@ from packagemanager.transact import Manager
 from packagemanager.transaction import Transaction
 from payload.bundle import is_far, read_header
 from payload.errors import PayloadError
-from payload.manifest import decode
 from payload.place import bundle_bytes
 from payload.sources import FileSource
 from recovery import update
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from statemachine.record import Record
 
 NOTHING, RESTART, STAGED = "nothing", "restart", "staged"
+NO_SERIAL = -1
 
 
 class Packages:
@@ -86,8 +86,9 @@ class Packages:
         last = PackageLedger(self._ledger).check()
         record = self._recall()
         header = read_header(source)
-        is_here = decode(header.manifest_bytes).version == self.manager().last().serial == last
-        manifest = self._believed(source, header, last - is_here)
+        manifest = self._believed(source, header, NO_SERIAL)
+        if not manifest.version == self.manager().last().serial == last:
+            manifest = self._believed(source, header, last)
         update.keep_trust(self._workshop, self._ledger, record)
         return order_of(Transaction(self._keep(record, manifest, header, source), header, manifest), self._tree)
 

@@ -20,6 +20,7 @@ from packagemanager.places import new
 from packagemanager.root import Root
 from packagemanager.staging import Staging
 from packagemanager.transact import WAITS_FOR_RESTART, Manager
+from packagemanager.wanted import PATH as WANTED
 from tests.programs.dpkg_twin import empty_database
 from tests.unit.payload_samples import ROOT
 from tests.unit.transaction_samples import SERIAL, Master, opened, state
@@ -258,3 +259,20 @@ def test_a_transaction_without_the_package_cannot_repair_it(tmp_path: Path, root
     update.write_bytes(master.transaction([package, other], [state(package)], serial=2))
     code, told, _ = command("repair", update)
     assert code == 1 and "p:amd64" in told["detail"] and not (root / "usr/p").exists()
+
+
+@pytest.mark.requirement("M4")
+def test_without_the_last_serial_no_transaction_is_taken(tmp_path: Path, root: Path, command: Command) -> None:
+    """It could be an old one; what the wanted set says is known nowhere else."""
+    master = Master(tmp_path)
+    old, new = (master.add("p", version, {"usr/p": version.encode()}) for version in "12")
+    transactions = [tmp_path / f"{serial}.ubk" for serial in (7, 8)]
+    for path, package, before in zip(transactions, (old, new), ({}, state(old)), strict=True):
+        path.write_bytes(master.transaction([package], [before, state(new)], serial=int(path.stem), full=True))
+        assert command("apply", path)[0] == 0
+    (root / WANTED).write_bytes(b"rot")
+    code, said, _ = command("apply", transactions[0])
+    assert (code, "is damaged" in said["detail"], "Remove the file" in said["advice"]) == (1, True, True)
+    assert (root / "usr/p").read_text() == "2"
+    (root / WANTED).unlink()
+    assert command("apply", transactions[1])[0] == 0

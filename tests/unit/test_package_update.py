@@ -25,7 +25,7 @@ from packagemanager.store import Store
 from packagemanager.wanted import PATH as WANTED
 from payload.bundle import read_header
 from payload.errors import PayloadError
-from recovery import packages, update
+from recovery import package_update, packages, update
 from recovery.package_commit import check_scripts, commit_confirmed, settle
 from recovery.package_ledger import PackageLedger
 from recovery.package_phase import ON_TRIAL, packages_phase
@@ -295,6 +295,17 @@ def test_a_strangers_transaction_changes_nothing(world: World) -> None:
         apply(world, world.transaction(world.package("1.0"), key=OTHER_KEY), live=True)
     assert (world.record.state, world.record.packages_serial, world.content()) == ("CONFIRMED", 0, "")
     assert world.store.serials() == []
+
+
+def test_nothing_is_read_of_a_transaction_before_it_is_believed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even its serial: a manifest that does not read is refused for its signature."""
+    transaction = world.transaction(world.package("1.0"))
+    header = read_header(transaction)
+    header.manifest_bytes = b"{"
+    monkeypatch.setattr(package_update, "read_header", lambda _source: header)
+    with pytest.raises(PayloadError) as error:
+        world.packages().take(transaction)
+    assert error.value.reason == "payload-forged"
 
 
 def test_nothing_new_begins_while_packages_are_on_trial(world: World) -> None:
