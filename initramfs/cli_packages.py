@@ -15,6 +15,7 @@ from packagemanager import cli
 if TYPE_CHECKING:
     from packagemanager.opened import Opened
     from packagemanager.order import Order
+    from packagemanager.root import Root
     from packagemanager.scripts import Run
     from packagemanager.transact import Report
     from packagemanager.tree import Tree
@@ -35,6 +36,11 @@ class Host:
         from initramfs.progress import Progress
 
         self._progress = Progress()
+
+    def root(self, folder: str) -> Root:
+        from packagemanager.root import Root
+
+        return Root(folder)
 
     def order(self, chosen: Namespace, tree: Tree, last_serial: int, opened: Opened, *, take: bool = False) -> Order:
         from initramfs import bundle_file, config

@@ -17,7 +17,6 @@ from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.opened import Opened
 from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE
-from packagemanager.root import Root
 from packagemanager.transact import NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
 from packagemanager.wanted import PATH as WANTED_PATH
 from payload.errors import FetchError
@@ -30,12 +29,16 @@ if TYPE_CHECKING:
 
     from packagemanager.engine import Resumed
     from packagemanager.ledger import Ledger
+    from packagemanager.root import Root
     from packagemanager.scripts import Run
     from packagemanager.transact import Order, Proposal, Report
     from packagemanager.tree import Tree
 
     class Place(Protocol):
         """The machine that the command runs on. Methods raise ``PackageError``, ``PayloadError``, ``OSError``."""
+
+        def root(self, folder: str) -> Root:
+            """What is below ``folder``."""
 
         def order(
             self, chosen: Namespace, tree: Tree, last_serial: int, opened: Opened, *, take: bool = False
@@ -125,8 +128,8 @@ def _fail(chosen: Namespace, text: str, advice: str) -> int:
     return EXIT_ERROR
 
 
-def _status(chosen: Namespace, _place: Place) -> int:
-    with Root(chosen.root) as tree:
+def _status(chosen: Namespace, place: Place) -> int:
+    with place.root(chosen.root) as tree:
         database, manager = Database(tree), Manager(tree)
         wanted = manager.last()
         installed = database.installed()
@@ -157,7 +160,7 @@ def _text(value: Any) -> str:
 def _plan(chosen: Namespace, place: Place) -> int:
     if not chosen.transaction:
         raise TransactionError("no transaction is named", "unbrick packages plan FILE")
-    with Root(chosen.root) as tree, Opened() as opened:
+    with place.root(chosen.root) as tree, Opened() as opened:
         manager = _manager(chosen, place, tree)
         order = place.order(chosen, tree, manager.last().serial - 1, opened)
         proposal = manager.plan(order)
@@ -187,7 +190,7 @@ def _plan_lines(proposal: Proposal) -> Iterable[str]:
 
 
 def _apply(chosen: Namespace, place: Place) -> int:
-    with Root(chosen.root) as tree, Opened() as opened:
+    with place.root(chosen.root) as tree, Opened() as opened:
         manager = _manager(chosen, place, tree)
         settle = manager.ledger is None
         if not chosen.transaction:
@@ -232,7 +235,7 @@ def _resumed(chosen: Namespace, resumed: Resumed) -> int:
 def _verify(chosen: Namespace, place: Place) -> int:
     from packagemanager import verify
 
-    with Root(chosen.root) as tree:
+    with place.root(chosen.root) as tree:
         database = Database(tree)
         keys = [package.key for package in database.present() if _is_meant(package.key, chosen.package)]
         _check_names(chosen.package, keys)
@@ -269,7 +272,7 @@ def _finding(finding: Any) -> dict[str, str]:
 def _repair(chosen: Namespace, place: Place) -> int:
     from packagemanager.repair import repair
 
-    with Root(chosen.root) as tree, Opened() as opened:
+    with place.root(chosen.root) as tree, Opened() as opened:
         order = place.order(chosen, tree, -1, opened) if chosen.transaction else None
         outcome = repair(tree, order.bring if order else lambda keys: {}, place.alive)
     left = [f"{finding}: {reason}" for finding, reason in outcome.left]
@@ -281,7 +284,7 @@ def _repair(chosen: Namespace, place: Place) -> int:
 
 
 def _gc(chosen: Namespace, place: Place) -> int:
-    with Root(chosen.root) as tree:
+    with place.root(chosen.root) as tree:
         manager = _manager(chosen, place, tree)
         resumed = manager.resume(settle=manager.ledger is None)
         resumed.check_not_waiting()
@@ -305,7 +308,7 @@ def _names(tree: Tree, path: str) -> list[str]:
 
 
 def _adopt(chosen: Namespace, place: Place) -> int:
-    with Root(chosen.root) as tree:
+    with place.root(chosen.root) as tree:
         adopted = adoption.adopt(tree, place.report())
     facts = {
         "packages": adopted.packages,

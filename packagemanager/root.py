@@ -30,6 +30,7 @@ FOLDERS_KEPT_MAX = 128
 AHEAD_BYTES_MAX = 1 << 20
 INODES_UNLIMITED = 1 << 40
 _FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLUSHED_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: LINK}
 _ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -52,15 +53,25 @@ class Held:
 class Root:
     """The :class:`Tree` below ``folder``. Not for several threads at once.
 
+    ``changes``: where ``folder`` is an overlay, a folder of the file system that its upper layer is on. An overlay does
+    not pass on that a write failed there in the background; without it, such a write would count as durable.
+
     Raises:
         OSError: of every method, as the kernel's. ELOOP: more than ``LINKS_MAX`` links; EINVAL: a path that is not
             canonical (absolute, or with an empty, ``.`` or ``..`` component).
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, changes: str = "") -> None:
         self.folder = os.path.realpath(folder)
         # Opened before anything is written, so that sync tells of every write that fails from here on.
-        self._root = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._root = os.open(self.folder, _FLUSHED_FLAGS)
+        self._flushed: tuple[int, ...] = (self._root,)
+        if changes:
+            try:
+                self._flushed = (self._root, os.open(changes, _FLUSHED_FLAGS))
+            except OSError:
+                os.close(self._root)
+                raise
         self._folders: dict[str, tuple[int, str]] = {}
         self._links_walked: set[str] = set()
 
@@ -72,7 +83,8 @@ class Root:
 
     def close(self) -> None:
         self._forget()
-        os.close(self._root)
+        for descriptor in self._flushed:
+            os.close(descriptor)
 
     # Looking.
 
@@ -197,13 +209,17 @@ class Root:
         parent, name = _split(path)
         # Walked, not resolved: a link that leads nowhere inside of the root must not be followed out of it.
         place = os.path.join(self.folder, self._walk(parent, LINKS_MAX)[1], name)
-        flush = (lambda _new: flush_file_system(self._root)) if after_all else None
+        flush = (lambda _new: self._flush()) if after_all else None
         atomic_replace(place, content, flush=flush)
         self._forget()
 
     def sync(self) -> None:
         self._forget()
-        flush_file_system(self._root)
+        self._flush()
+
+    def _flush(self) -> None:
+        for descriptor in self._flushed:
+            flush_file_system(descriptor)
 
     def lock(self, path: str) -> Held:
         descriptor = self._open(path, os.O_RDWR | os.O_CREAT)

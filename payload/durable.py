@@ -62,7 +62,9 @@ def flush_file_system(descriptor: int) -> None:
     """Make everything that was done to the file system of ``descriptor`` durable (syncfs(2)).
 
     A write that failed in the background since ``descriptor`` was opened is told once (Linux 5.8): so open it
-    before the writing begins. Where there is no syncfs, all file systems are flushed, and such a failure is not told.
+    before the writing begins. An overlay tells nothing of what failed below its upper layer: there, flush a descriptor
+    of the upper layer's own file system as well. Where there is no syncfs, all file systems are flushed, and such a
+    failure is not told.
 
     Raises ``OSError``.
     """

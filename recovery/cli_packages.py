@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from packagemanager.ledger import Ledger
     from packagemanager.opened import Opened
     from packagemanager.order import Order
+    from packagemanager.root import Root
     from packagemanager.scripts import Run
     from packagemanager.transact import Report
     from packagemanager.tree import Tree
     from recovery.package_update import Packages
 
 SYSTEM = cli_update.SYSTEM
-DATA, LOWER, SCRATCH = "/run/unbrick/data", "/run/unbrick/lower", "/run/unbrick/scratch"
-STORE = f"{DATA}/packages"
+SCRATCH = "/run/unbrick/scratch"
 _LOOKING = ("status", "plan", "verify")
 _EXAMPLES = """examples:
   unbrick packages status --json               all that a master has to know of this device
@@ -85,6 +85,12 @@ def _run(verb: cli.Verb, chosen: argparse.Namespace) -> int:
 class Device:
     """The device as `packagemanager.cli` wants it: whom to believe, the journal, what runs scripts."""
 
+    def root(self, folder: str) -> Root:
+        from packagemanager.root import Root
+        from recovery.running_root import running_root
+
+        return running_root(folder) if folder == SYSTEM else Root(folder)
+
     def order(
         self, chosen: argparse.Namespace, tree: Tree, last_serial: int, opened: Opened, *, take: bool = False
     ) -> Order:
@@ -125,15 +131,16 @@ def packages_of(tree: Tree) -> Packages:
     from packagemanager.scripts import runner
     from packagemanager.store import Store
     from recovery.package_update import Packages
+    from recovery.running_root import DATA, LOWER, is_layered
 
-    has_base = os.path.ismount(LOWER) and os.path.ismount(DATA)
+    has_base = is_layered()
     return Packages(
         cli_update.make_workshop(),
         cli_update.make_ledger(),
         tree,
         run=runner(SYSTEM),
         base=Root(LOWER) if has_base else None,
-        store=Store(STORE) if has_base else None,
+        store=Store(f"{DATA}/packages") if has_base else None,
         is_scratch=os.path.ismount(SCRATCH),
     )
 
@@ -142,17 +149,17 @@ def packages_of(tree: Tree) -> Packages:
 
 
 def _undo(chosen: argparse.Namespace, _place: cli.Place) -> int:
-    from packagemanager.root import Root
+    from recovery.running_root import running_root
 
-    for path, reason in packages_of(Root(SYSTEM)).undo():
+    for path, reason in packages_of(running_root(SYSTEM)).undo():
         print(f"unbrick: /{path} is not as it was: {reason}", file=sys.stderr)
     return _say(chosen, "undone", cli.EXIT_DONE, "the packages before are back")
 
 
 def _restore(chosen: argparse.Namespace, _place: cli.Place) -> int:
-    from packagemanager.root import Root
+    from recovery.running_root import running_root
 
-    outcome = packages_of(Root(SYSTEM)).restore()
+    outcome = packages_of(running_root(SYSTEM)).restore()
     code, text = _OUTCOMES[outcome]
     _say(chosen, outcome, code, text)
     if code != cli.EXIT_RESTART:

@@ -71,10 +71,10 @@ def _is_good(record: Record) -> bool:
 def _commit(root: str) -> None:
     if not any(os.path.isdir(os.path.join(root, folder)) for folder in _UNDER_WAY):
         return
-    from packagemanager.root import Root
     from packagemanager.scripts import runner
+    from recovery.running_root import running_root
 
-    tree = Root(root)
+    tree = running_root(root)
     try:
         settle(tree, runner(root))
     finally:

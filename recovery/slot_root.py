@@ -25,9 +25,10 @@ class SlotRoot:
     def __init__(self, workshop: Workshop, record: Record) -> None:
         folder = _mount_in_order(workshop, record)
         try:
-            if record.installed.kind == "immutable" and not os.path.ismount(DATA):
+            is_overlay = record.installed.kind == "immutable"
+            if is_overlay and not os.path.ismount(DATA):
                 raise OSError("the data partition, where its packages are, is not there")
-            self.tree = Root(folder)
+            self.tree = Root(folder, DATA if is_overlay else "")
         except OSError:
             release_root()
             raise

@@ -31,7 +31,8 @@ STARTS_SECONDS_MAX = 10.0
 LOG_BYTES = 256 << 20
 SUPERBLOCK = struct.Struct("<QQQI")
 # Small blocks, so that even a small one has a second superblock.
-MKFS = ("mkfs.ext4", "-q", "-F", "-b", "1024", "-E", "lazy_itable_init=0,lazy_journal_init=0")
+BLOCK_BYTES = 1024
+MKFS = ("mkfs.ext4", "-q", "-F", "-b", str(BLOCK_BYTES), "-E", "lazy_itable_init=0,lazy_journal_init=0")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -123,6 +124,43 @@ class _Loop:
     def close(self) -> None:
         fcntl.ioctl(self._descriptor, LOOP_CLR_FD)
         os.close(self._descriptor)
+
+
+@contextmanager
+def tmpfs(folder: Path, mebibytes: int) -> Iterator[Path]:
+    folder.mkdir()
+    _call("mount", b"tmpfs", os.fsencode(folder), b"tmpfs", 0, f"size={mebibytes}m".encode())
+    try:
+        yield folder
+    finally:
+        _call("umount2", os.fsencode(folder), 0)
+
+
+def give_all_blocks(image: Path) -> None:
+    """No write to the image needs room below it."""
+    with image.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, image.stat().st_size)
+
+
+def break_free_blocks(image: Path, first: int, last: int) -> None:
+    """Of the mounted ext4 in ``image``, the free ones between two block numbers: who writes there gets an error.
+
+    They become a hole, and others take all room that is left in the file system that the image is a file of.
+    """
+    told = subprocess.run(
+        ["/usr/sbin/dumpe2fs", image], check=True, capture_output=True, text=True, errors="replace"
+    ).stdout
+    for line in told.splitlines():
+        name, _, ranges = line.strip().partition(": ")
+        for one in ranges.split(", ") if name == "Free blocks" and ranges else ():
+            start, _, end = one.partition("-")
+            low, high = max(int(start), first), min(int(end or start), last)
+            if low <= high:
+                where = ("-o", str(low * BLOCK_BYTES), "-l", str((high + 1 - low) * BLOCK_BYTES))
+                subprocess.run(["fallocate", "-p", *where, image], check=True)
+    with image.with_name("filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while filler.write(bytes(BLOCK_BYTES * 4)):
+            pass
 
 
 def _attach(image: Path) -> _Loop:

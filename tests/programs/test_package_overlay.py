@@ -20,6 +20,7 @@ from packagemanager import places
 from packagemanager.damage import Evidence
 from packagemanager.engine import Engine
 from packagemanager.entry import FILE
+from packagemanager.errors import PackageError
 from packagemanager.operation import PUT, Operation
 from packagemanager.phases import TRYING
 from packagemanager.plan_file import decode_plan
@@ -29,13 +30,17 @@ from qemu.sparse_copy import copy_image
 from qemu.write_log import WriteLog, crash_image
 from tests.boot.crash_states import power_cuts
 from tests.programs.loop_disk import (
+    BLOCK_BYTES,
     LoggedDisk,
+    break_free_blocks,
+    give_all_blocks,
     is_possible,
     make_ext4,
     mended_and_mounted,
     mounted,
     mounted_overlay,
     private_mounts,
+    tmpfs,
 )
 from tests.programs.native_files import fill, native_snapshot, without
 from tests.simulator.file_sets import OLD, lay_down
@@ -66,7 +71,7 @@ class Layers:
         with below as lower, above as changes:
             options = f"index={self.index}"
             merged = mounted_overlay(self.folder / "root", lower, changes / "up", changes / "work", options)
-            with merged as point, closing(Root(str(point))) as root:
+            with merged as point, closing(Root(str(point), str(changes))) as root:
                 yield root
 
 
@@ -216,6 +221,23 @@ def test_others_take_every_block_and_inode_of_the_upper_layer_after_the_intent(
         found = contents(without(native_snapshot(root), "others", "more"))
         assert found in (contents(judge.old), contents(judge.new))
         assert root.look(places.TRANSACTION) is None
+
+
+@pytest.mark.fault("S7")
+def test_a_write_that_fails_below_the_upper_layer_is_noticed(folder: Path, image: Path, judge: Judge) -> None:
+    """In the background, long after the writer went on; and the overlay's own flush says that all is well."""
+    with tmpfs(folder / "small", 20) as small:
+        layers = Layers(folder, image, small / "upper.img")
+        make_ext4(layers.upper, UPPER_BYTES)
+        give_all_blocks(layers.upper)
+        with layers.mounted() as root:
+            root.sync()
+            break_free_blocks(layers.upper, UPPER_BYTES // BLOCK_BYTES // 2, UPPER_BYTES // BLOCK_BYTES)
+            staging = Staging(root)
+            number = staging.text("usr/big", bytes(UPPER_BYTES * 3 // 5))
+            with pytest.raises(PackageError, match="preparing a transaction"):
+                Engine(root).prepare((Operation(PUT, "usr/big", staged=number),), FACTS)
+            assert native_snapshot(root) == judge.old
 
 
 def test_equal_inode_numbers_of_two_layers_are_not_one_file(layers: Layers) -> None:

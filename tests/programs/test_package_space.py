@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from packagemanager.errors import RefusedError
 from packagemanager.root import Root
 from packagemanager.transact import DONE
 from tests.programs.dpkg_twin import empty_database
-from tests.programs.loop_disk import is_possible, mounted_overlay, private_mounts
+from tests.programs.loop_disk import is_possible, mounted_overlay, private_mounts, tmpfs
 from tests.programs.package_constructs import p
 from tests.simulator.package_world import World, apply
 
@@ -22,17 +21,6 @@ pytestmark = pytest.mark.skipif(not is_possible(), reason="needs root and an ove
 
 OLD_BYTES = 6 << 20
 UPPER_MIB = 4
-
-
-@contextmanager
-def tmpfs(folder: Path, mebibytes: int) -> Iterator[Path]:
-    folder.mkdir()
-    options = f"size={mebibytes}m"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, timeout=10)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True, timeout=10)
 
 
 @pytest.fixture

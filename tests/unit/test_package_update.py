@@ -174,11 +174,12 @@ def test_what_was_kept_of_other_bytes_is_not_used(world: World) -> None:
 def test_what_waits_for_the_next_start_is_left_to_it_by_the_running_os(world: World) -> None:
     apply(world, world.transaction(world.package("1.0")), live=False)
     manager = world.packages().manager()
+    place = Mock(**{"ledger.return_value": manager.ledger, "root.return_value": Root(str(world.root))})
     assert manager.resume().now == FORWARD
     assert cli._resumed(Namespace(json=True), manager.resume()) == cli.EXIT_RESTART
     for work in (
         lambda: repair(manager.tree, lambda _keys: {}, lambda: None),
-        lambda: cli._gc(Namespace(root=str(world.root), json=True), Mock(**{"ledger.return_value": manager.ledger})),
+        lambda: cli._gc(Namespace(root=str(world.root), json=True), place),
         manager._clear_the_way,
     ):
         with pytest.raises(RefusedError, match="waits for the next start"):

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from packagemanager import root as module
 from packagemanager.entry import DIRECTORY, FILE, LINK
 from packagemanager.root import FOLDERS_KEPT_MAX, Root
+from recovery import running_root
+from recovery.running_root import is_layered
 
 pytestmark = pytest.mark.requirement("M13")
 
@@ -190,3 +193,33 @@ def test_names_that_are_no_text_are_kept(root: Root) -> None:
 def test_room_is_told(root: Root) -> None:
     size, inodes = root.free()
     assert size > 0 and inodes > 0
+
+
+def flushed(monkeypatch: pytest.MonkeyPatch, root: Root) -> list[str]:
+    """The folders whose file systems a flush is for; both kinds of flush are for the same."""
+    found: list[str] = []
+
+    def note(descriptor: int) -> None:
+        found.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(module, "flush_file_system", note)
+    root.sync()
+    once = list(found)
+    root.replace("state", b"x", after_all=True)
+    assert found == once * 2
+    root.close()
+    return once
+
+
+def test_the_file_system_below_an_overlay_is_flushed_by_itself(
+    tmp_path: Path, root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An overlay does not say that a write failed there."""
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda _path: True)
+    monkeypatch.setattr(running_root, "DATA", str(data))
+    assert flushed(monkeypatch, running_root.running_root(root.folder)) == [root.folder, str(data)]
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == str(data))
+    assert not is_layered()
+    assert flushed(monkeypatch, running_root.running_root(root.folder)) == [root.folder]
