@@ -33,6 +33,7 @@ Carrying a plan out, whatever it is about
     plan_check          whether a plan fits what is there
     room                space that is kept for what comes after the intent
     steps               one operation, done or undone
+    unchanged           whether the system is as a plan found it, after a wait
     damage              a phase that was lost, told by what is there
     engine              a plan, carried out so that any cut can be gone on from
 

@@ -16,7 +16,7 @@ from packagemanager.database import Database
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.opened import Opened
-from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE
+from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE, WAITING
 from packagemanager.transact import NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
 from packagemanager.wanted import PATH as WANTED_PATH
 from payload.errors import FetchError
@@ -222,12 +222,14 @@ def _resumed(chosen: Namespace, resumed: Resumed) -> int:
     serial = int(resumed.facts.get("serial", "0") or 0)
     if resumed.found is None:
         return _report(chosen, NOTHING_TO_DO, EXIT_NOTHING, "no transaction was interrupted", serial=serial)
-    if resumed.now == FORWARD:
+    if resumed.now == WAITING:
         return _report(chosen, WAITS_FOR_RESTART, *_OUTCOMES[WAITS_FOR_RESTART], serial=serial)
     if resumed.now == TRYING:
         return _report(chosen, ON_TRIAL, *_OUTCOMES[ON_TRIAL], serial=serial)
     for path, reason in resumed.left:
-        print(f"unbrick: /{path} could not be brought back: {reason}", file=sys.stderr)
+        print(
+            f"unbrick: /{path} could not be brought back: {reason}" if path else f"unbrick: {reason}", file=sys.stderr
+        )
     outcome = DONE if DONE in (resumed.found, resumed.now) else UNDONE
     return _report(chosen, outcome, EXIT_DONE, f"what was interrupted is {outcome}", serial=serial)
 
@@ -289,7 +291,7 @@ def _gc(chosen: Namespace, place: Place) -> int:
         resumed = manager.resume(settle=manager.ledger is None)
         resumed.check_not_waiting()
         with DpkgLock(tree, manager.engine.lock()):
-            if manager.engine.phase() in (FORWARD, BACK):
+            if manager.engine.phase() in (WAITING, FORWARD, BACK):
                 raise RefusedError("another process began a transaction", "Wait for it to end.")
             database = Database(tree)
             stems = {database.stem(package.fields) for package in database.present()}

@@ -22,13 +22,14 @@ class Evidence:
     """``done`` and ``not_done``: whether there are operations of either kind.
 
     ``can_go_on``: what was staged is there for each that is not done. ``can_go_back``: what was kept is there for each
-    that is done. ``keeps_all``: everything that was kept is still there.
+    that is done. ``keeps_all``: everything that was kept is still there. ``has_put``: a file is where only the
+    transaction can have put it.
     """
 
-    __slots__ = ("can_go_back", "can_go_on", "done", "keeps_all", "not_done")
+    __slots__ = ("can_go_back", "can_go_on", "done", "has_put", "keeps_all", "not_done")
 
     def __init__(self, tree: Tree, plan: Plan) -> None:
-        self.done = self.not_done = False
+        self.done = self.not_done = self.has_put = False
         self.can_go_on = self.can_go_back = self.keeps_all = True
         device = places.device(tree)
         for number, (operation, inode) in enumerate(zip(plan.operations, plan.inodes, strict=True)):
@@ -40,6 +41,7 @@ class Evidence:
         has_old = not is_kept or tree.look(places.old(number)) is not None
         has_new = operation.act != PUT or tree.look(places.new(operation.staged)) is not None
         self.done |= done
+        self.has_put |= done and operation.act == PUT
         # A folder that somebody put something into is not removed: that says nothing.
         self.not_done |= not done and operation.act != REMOVE_DIRECTORY
         self.keeps_all &= has_old
@@ -58,13 +60,16 @@ def is_done(tree: Tree, operation: Operation, inode: tuple[int, int]) -> bool:
     return is_folder == (operation.act == MAKE_DIRECTORY)
 
 
-def judge(evidence: Evidence) -> str | None:
-    """The phase to go on from.
+def judge(evidence: Evidence, *, has_phase: bool = True) -> str | None:
+    """The phase to go on from. ``has_phase``: there is one, and it does not read.
+
+    Without one, a plan alone says nothing: a cut may have come before the intent, and anybody removes files and makes
+    folders in a system that ran on since. Only a file that the plan put tells that it was begun.
 
     Nothing done: the old set (None). All of it: the new one, in "trying" while everything that was kept is there. A
     mixture goes back if it can: that needs nothing but what was durable before the intent.
     """
-    if not evidence.done:
+    if not evidence.done or not (has_phase or evidence.has_put):
         return None
     if not evidence.not_done:
         return TRYING if evidence.keeps_all else DONE

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 
-from packagemanager import damage, places, plan_check, plan_file, room, steps
+from packagemanager import damage, places, plan_check, plan_file, room, steps, unchanged
 from packagemanager.entry import NO_DIGEST
 from packagemanager.errors import NO_ROOM, UNCHANGED, BlockedError, PackageError, RefusedError, disk_error
-from packagemanager.operation import PUT, REMOVE, REMOVE_DIRECTORY, Operation
-from packagemanager.phases import AT_START, BACK, DAMAGED, DONE, FORWARD, TRYING, UNDONE, WHEN
+from packagemanager.operation import PUT, REMOVE, Operation
+from packagemanager.phases import BACK, DAMAGED, DONE, FORWARD, TRYING, UNDONE, WAITING
 from packagemanager.plan_file import Plan
 from packagemanager.whole_file import read_whole
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import ParamSpec, TypeVar
 
-    from packagemanager.tree import Lock, Stat, Tree
+    from packagemanager.tree import Lock, Tree
 
     Arguments = ParamSpec("Arguments")
     Answer = TypeVar("Answer")
@@ -34,9 +34,11 @@ class Resumed:
     """What `Engine.resume` found and did.
 
     ``found`` is the phase that was there (None: nothing, or a staging that was dropped), ``now`` the one that it is in
-    afterwards: None (nothing under way any more), `TRYING`, or `DAMAGED`; `DONE` if its owner confirmed it at once.
+    afterwards: None (nothing under way any more), `TRYING`, `WAITING` (it is recovery's, at the next start), or
+    `DAMAGED`; `DONE` if its owner confirmed it at once.
     ``facts`` are those of the plan, if there was one that reads. ``left`` are paths that could not be brought back as
     they were, each with the reason; empty in all but strange cases (somebody put files into a folder that was new).
+    An empty path: why all of it was turned back.
     """
 
     __slots__ = ("facts", "found", "left", "now")
@@ -51,7 +53,7 @@ class Resumed:
 
     def check_not_waiting(self) -> None:
         """Raises: RefusedError: what is under way is recovery's, at the next start."""
-        if self.now == FORWARD:
+        if self.now == WAITING:
             raise RefusedError(
                 "a transaction waits for the next start", "restart to have it, or drop it: unbrick packages undo"
             )
@@ -70,7 +72,8 @@ class Engine:
             staging = Staging(tree)                  # ... and decide the operations
             engine.prepare(operations, facts)        # all of it durable, the system unchanged
             engine.begin()                           # the point of no return by itself
-            engine.forward()                         # live; or restart, and recovery calls resume()
+            engine.forward()
+            # or, in their place, engine.wait(); restart; and recovery calls resume(at_start=True)
             ...                                      # scripts
             engine.done()                            # the OS runs well; or engine.back()
 
@@ -135,10 +138,11 @@ class Engine:
 
     def begin(self) -> None:
         """Phase "forward", durable: from now on recovery finishes it if nobody else does."""
-        phase, plan = _told(self._situation)
-        if phase is not None or plan is None:
-            raise RefusedError(f"nothing is prepared, or more than that: {phase}", "prepare a transaction first")
-        _told(self._enter, FORWARD, plan)
+        _told(self._enter, FORWARD, self._prepared())
+
+    def wait(self) -> None:
+        """In the place of `begin`: phase "waiting", durable. At the next start it is carried out if nothing changed."""
+        _told(self._enter, WAITING, self._prepared())
 
     def forward(self) -> None:
         """Do every operation (those that are done stay so), then phase "trying", durable.
@@ -149,10 +153,15 @@ class Engine:
         _told(self._forward, plan)
 
     def back(self) -> tuple[tuple[str, str], ...]:
-        """Undo every operation and remove the transaction; in phase "forward", "trying" or "back".
+        """Undo every operation and remove the transaction; in phase "forward", "trying" or "back". In "waiting" there
+        is nothing to undo.
 
-        Returns: paths that could not be brought back, with reasons: see `Resumed.left`.
+        Returns: see `Resumed.left`.
         """
+        phase, waiting = _told(self._situation)
+        if phase == WAITING:
+            _told(self._call_off, waiting)
+            return ()
         plan = self._plan_in((FORWARD, TRYING, BACK))
         return _told(self._back, plan)
 
@@ -176,7 +185,7 @@ class Engine:
         For what was staged and is not wanted, and after a repair that settled a `DAMAGED` transaction.
         """
         phase = self.phase()
-        if phase in (FORWARD, TRYING, BACK):
+        if phase in (WAITING, FORWARD, TRYING, BACK):
             raise RefusedError(f"a transaction is under way: {phase}", "finish or undo it first")
         _told(self._remove)
 
@@ -191,7 +200,7 @@ class Engine:
             if operation.act == REMOVE or operation.kept:
                 self._keep(number, operation)
             inodes.append(self._inode(operation))
-            planned.append(_with_attributes(operation, stat))
+            planned.append(unchanged.noted(self._tree, number, operation, stat))
         room.keep(self._tree, operations)
         try:
             raw = plan_file.encode_plan(Plan(planned, inodes, facts))
@@ -242,13 +251,27 @@ class Engine:
         if self._tree.look(places.TRANSACTION) is None:
             return Resumed(None, None, {})
         phase, plan = self._situation()
-        if phase == FORWARD and plan is not None and plan.facts.get(WHEN) == AT_START and not at_start:
-            return Resumed(FORWARD, FORWARD, plan.facts)
+        if phase == WAITING and plan is not None and not at_start:
+            return Resumed(WAITING, WAITING, plan.facts)
         if plan is not None and phase in _RESUME:
             return _RESUME[phase](self, plan)
         if phase != DAMAGED:
             self._remove()
         return Resumed(phase, DAMAGED if phase == DAMAGED else None, plan.facts if plan is not None else {})
+
+    def _resume_waiting(self, plan: Plan) -> Resumed:
+        """The system ran on since: what somebody else has changed is theirs, and not one path is touched."""
+        changed = unchanged.difference(self._tree, plan)
+        if changed:
+            self._call_off(plan)
+            return Resumed(WAITING, None, plan.facts, (("", f"{changed}: the transaction that waited is dropped"),))
+        self._enter(FORWARD, plan)
+        resumed = self._resume_forward(plan)
+        return Resumed(WAITING, resumed.now, plan.facts, resumed.left)
+
+    def _call_off(self, plan: Plan | None) -> None:
+        self._enter(UNDONE, plan)
+        self._remove()
 
     def _resume_forward(self, plan: Plan) -> Resumed:
         try:
@@ -284,10 +307,17 @@ class Engine:
         if written in (DONE, UNDONE) or (written is None and plan is None):
             return written, plan
         if plan is None:
-            return DAMAGED, None
+            # Of one that waited, nothing was touched: there is nothing to be told by it.
+            return (WAITING if written == WAITING else DAMAGED), None
         if written in (None, DAMAGED):
-            return damage.judge(damage.Evidence(self._tree, plan)), plan
+            return damage.judge(damage.Evidence(self._tree, plan), has_phase=written is not None), plan
         return written, plan
+
+    def _prepared(self) -> Plan:
+        phase, plan = _told(self._situation)
+        if phase is not None or plan is None:
+            raise RefusedError(f"nothing is prepared, or more than that: {phase}", "prepare a transaction first")
+        return plan
 
     def _written(self) -> tuple[str | None, bytes]:
         """What the phase's file says, `DAMAGED` if it does not read, and the digest of its plan."""
@@ -362,14 +392,8 @@ def _told(act: Callable[Arguments, Answer], *arguments: Arguments.args, **named:
 
 
 _RESUME = {
+    WAITING: Engine._resume_waiting,
     FORWARD: Engine._resume_forward,
     TRYING: Engine._resume_trying,
     BACK: Engine._resume_back,
 }
-
-
-def _with_attributes(operation: Operation, stat: Stat | None) -> Operation:
-    """Of a folder that is to be removed, what making it again needs."""
-    if operation.act != REMOVE_DIRECTORY or stat is None:
-        return operation
-    return Operation(REMOVE_DIRECTORY, operation.path, mode=stat.mode, uid=stat.uid, gid=stat.gid, mtime=stat.mtime)

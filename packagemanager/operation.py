@@ -20,10 +20,11 @@ ACTS = (PUT, REMOVE, MAKE_DIRECTORY, REMOVE_DIRECTORY)
 class Operation:
     """``path`` is resolved. ``mode``, ``uid``, ``gid`` and ``mtime`` are those of a folder that is to be made.
 
-    Of a folder that is to be removed, the engine reads them itself.
+    Of a folder that is to be removed, the engine reads them itself; and of a file or link that is to be kept, with its
+    ``size`` and the ``nanoseconds`` of its time.
     """
 
-    __slots__ = ("act", "gid", "kept", "mode", "mtime", "path", "staged", "uid")
+    __slots__ = ("act", "gid", "kept", "mode", "mtime", "nanoseconds", "path", "size", "staged", "uid")
 
     def __init__(
         self,
@@ -36,6 +37,8 @@ class Operation:
         uid: int = 0,
         gid: int = 0,
         mtime: int = 0,
+        nanoseconds: int = 0,
+        size: int = 0,
     ) -> None:
         self.act = act
         self.path = path
@@ -45,6 +48,8 @@ class Operation:
         self.uid = uid
         self.gid = gid
         self.mtime = mtime
+        self.nanoseconds = nanoseconds
+        self.size = size
 
     def __repr__(self) -> str:
         return f"Operation({self.act} {self.path!r})"

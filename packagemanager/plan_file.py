@@ -118,12 +118,12 @@ def _operation_line(one: Operation, inode: int) -> bytes:
     path = _escaped(one.path)
     if len(path) > 2 * PATH_BYTES_MAX:
         raise ValueError(f"a path has more than {PATH_BYTES_MAX} bytes: {one.path[:80]!r}")
-    numbers = (one.staged, one.kept, inode, one.mode, one.uid, one.gid, one.mtime)
+    numbers = (one.staged, one.kept, inode, one.mode, one.uid, one.gid, one.mtime, one.nanoseconds, one.size)
     return b" ".join((one.act.encode(), *(b"%d" % number for number in numbers), path))
 
 
 def _operation(line: bytes) -> tuple[Operation, int]:
-    act, staged, kept, inode, mode, uid, gid, mtime, path = _fields(line, 9, b" ")
+    act, staged, kept, inode, mode, uid, gid, mtime, nanoseconds, size, path = _fields(line, 11, b" ")
     name = act.decode()
     if name not in ACTS or kept not in (b"0", b"1"):
         raise ValueError("an operation that this version does not know")
@@ -136,6 +136,8 @@ def _operation(line: bytes) -> tuple[Operation, int]:
         uid=_number(uid),
         gid=_number(gid),
         mtime=_number(mtime),
+        nanoseconds=_number(nanoseconds),
+        size=_number(size),
     )
     return operation, _number(inode)
 

@@ -110,6 +110,7 @@ class Root:
             found.st_size,
             found.st_mtime_ns // 10**9,
             (found.st_dev, found.st_ino),
+            found.st_mtime_ns % 10**9,
         )
 
     def read_link(self, path: str) -> str:

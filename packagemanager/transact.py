@@ -17,7 +17,7 @@ from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
 from packagemanager.order import Order
-from packagemanager.phases import APPLY, AT_START, BACK, DAMAGED, DONE, FORWARD, TRYING, WHEN
+from packagemanager.phases import APPLY, BACK, DAMAGED, DONE, FORWARD, TRYING, WAITING
 from packagemanager.scripts import FINISHED, Scripts, waiting
 from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
 from packagemanager.space import check_kept, check_room
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL = "nothing", "waits-for-restart", "on-trial"  # or DONE
 UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
 LINES_IN_FACTS_MAX = 200
+_BEGUN = (WAITING, FORWARD, BACK, TRYING)
 
 
 class Proposal:
@@ -126,7 +127,7 @@ class Manager:
             if self._is_done(order, database):
                 return NOTHING_TO_DO
             waits = self._prepare(order, database, live)
-            self._begin(order)
+            self._begin(order, waits)
             if waits:
                 return WAITS_FOR_RESTART
             self._go_forward()
@@ -211,7 +212,7 @@ class Manager:
 
     def _resume(self) -> Resumed:
         resumed = self.engine.resume(at_start=self.ledger is None)
-        if resumed.now == FORWARD:
+        if resumed.now == WAITING:
             return resumed
         if resumed.now == DAMAGED:
             raise DatabaseError(
@@ -222,7 +223,7 @@ class Manager:
             # A repair or an adoption: there is nothing that had to be tried.
             self.engine.done()
             resumed.now = DONE
-        if self.ledger is not None and resumed.found in (FORWARD, BACK, TRYING):
+        if self.ledger is not None and resumed.found in _BEGUN:
             serial, digest = resumed.facts.get("serial", "0"), resumed.facts.get("transaction", "")
             self.ledger.resumed(int(serial), bytes.fromhex(digest), resumed.now == TRYING)
         if resumed.now in (None, DONE) and self._run is not None:
@@ -231,7 +232,7 @@ class Manager:
 
     def _was_taken_back(self, resumed: Resumed) -> bool:
         """Whether what is there no more, and scripts began for, was undone or dropped; or it was good."""
-        if resumed.found in (FORWARD, BACK, TRYING) and resumed.facts.get("kind", APPLY) == APPLY:
+        if resumed.found in _BEGUN and resumed.facts.get("kind", APPLY) == APPLY:
             return True
         # The mark is durable before a script begins: without it none did, or forgetting them has begun.
         begun_for = read_text(self.tree, UNDER_WAY_MARK)
@@ -266,16 +267,13 @@ class Manager:
             "changes": "\n".join(changes.lines()[:LINES_IN_FACTS_MAX]),
             "kind": APPLY,
         }
-        waits = live is False or (live is None and needs_restart(changes))
-        if waits:
-            facts[WHEN] = AT_START
         self._count("prepare", len(plan.steps))
         try:
             self.engine.prepare(plan.operations, facts)
         except PackageError:
             self._end_scripts()
             raise
-        return waits
+        return live is False or (live is None and needs_restart(changes))
 
     def _stage(
         self,
@@ -332,8 +330,8 @@ class Manager:
             self._done += 1
             self._report(self._stage_name, self._done, self._total)
 
-    def _begin(self, order: Order) -> None:
-        self.engine.begin()
+    def _begin(self, order: Order, waits: bool) -> None:
+        (self.engine.wait if waits else self.engine.begin)()
         if self.ledger is None:
             return
         try:

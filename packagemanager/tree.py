@@ -88,11 +88,24 @@ if TYPE_CHECKING:
 
 
 class Stat:
-    """``kind`` is one of `entry.FILE`, `DIRECTORY`, `LINK`, or "other" for what no package has (devices, pipes)."""
+    """``kind`` is one of `entry.FILE`, `DIRECTORY`, `LINK`, or "other" for what no package has (devices, pipes).
 
-    __slots__ = ("gid", "inode", "kind", "mode", "mtime", "size", "uid")
+    ``mtime`` is in seconds; ``nanoseconds`` is what the file system knows beyond them.
+    """
 
-    def __init__(self, kind: str, mode: int, uid: int, gid: int, size: int, mtime: int, inode: tuple[int, int]) -> None:
+    __slots__ = ("gid", "inode", "kind", "mode", "mtime", "nanoseconds", "size", "uid")
+
+    def __init__(
+        self,
+        kind: str,
+        mode: int,
+        uid: int,
+        gid: int,
+        size: int,
+        mtime: int,
+        inode: tuple[int, int],
+        nanoseconds: int = 0,
+    ) -> None:
         self.kind = kind
         self.mode = mode
         self.uid = uid
@@ -100,3 +113,4 @@ class Stat:
         self.size = size
         self.mtime = mtime
         self.inode = inode
+        self.nanoseconds = nanoseconds

@@ -8,7 +8,7 @@ from __future__ import annotations
 from packagemanager.database import Database
 from packagemanager.errors import PackageError, RefusedError
 from packagemanager.order import order_of
-from packagemanager.phases import FORWARD, TRYING
+from packagemanager.phases import FORWARD, TRYING, WAITING
 from packagemanager.store import way_back
 from packagemanager.transact import Manager
 from packagemanager.transaction import Transaction
@@ -105,7 +105,7 @@ class Packages:
         """
         manager = self.manager()
         phase, facts = manager.engine.phase(), manager.engine.facts()
-        if phase in (FORWARD, TRYING):
+        if phase in (WAITING, FORWARD, TRYING):
             PackageLedger(self._ledger).undoing(serial_of(facts), name_of(facts), phase.encode())
         return manager.undo()
 

@@ -120,4 +120,4 @@ def _learned(record: Record, facts: dict[str, str]) -> dict[str, Any]:
 
 def _tell(left: tuple[tuple[str, str], ...]) -> None:
     for path, reason in left:
-        note(f"packages: {path} is not as it was: {reason}")
+        note(f"packages: {path} is not as it was: {reason}" if path else f"packages: {reason}")

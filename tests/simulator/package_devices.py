@@ -232,7 +232,7 @@ def apply(device: PackageDevice, wish: Wish) -> None:
     ledger.check()
     engine.resume()
     engine.prepare(plan(Staging(device.files)), FACTS)
-    engine.begin()
+    (engine.begin if wish.live else engine.wait)()
     ledger.staged(SERIAL, TRANSACTION)
     if not wish.live:
         return

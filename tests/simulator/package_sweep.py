@@ -125,11 +125,22 @@ def apply_and_undo(tree: Tree) -> None:
         engine.back()
 
 
+def apply_at_start(tree: Tree) -> None:
+    """Staged by a running system; the rest is recovery's."""
+    engine = Engine(tree)
+    with closing(engine.lock()):
+        prepared(tree, engine)
+        engine.wait()
+    engine = Engine(tree)
+    engine.resume(at_start=True)
+    engine.done()
+
+
 def comes_back(judge: Judge, tree: FileSystem, where: str) -> Resumed:
     """The next start: it is the old set or the new one, and both ways lead on from a new one that is being tried."""
     judge.never_torn(tree, where)
     written = written_phase(tree, where)
-    resumed = Engine(tree).resume()
+    resumed = Engine(tree).resume(at_start=True)
     if resumed.found != written:
         raise Violation(f"{where}: the phase is {written}, and {resumed} was only judged by what is there")
     if resumed.left:

@@ -7,12 +7,16 @@ files that a person changed, new trees, trees that go, and attributes alone.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
 from packagemanager import places
 from packagemanager.engine import Engine, Resumed
-from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE
+from packagemanager.entry import DIRECTORY, FILE
+from packagemanager.errors import RefusedError
+from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, Operation
+from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE, WAITING
 from tests.simulator.file_sets import NEW, OLD
 from tests.simulator.filesystem import FileSystem, Moment
 from tests.simulator.package_sweep import (
@@ -20,8 +24,10 @@ from tests.simulator.package_sweep import (
     Judge,
     apply,
     apply_and_undo,
+    apply_at_start,
     comes_back,
     crash_states,
+    is_left,
     prepared,
     snapshot,
     watched,
@@ -29,7 +35,7 @@ from tests.simulator.package_sweep import (
 
 pytestmark = [pytest.mark.requirement("M7", "M8", "M13", "M20"), pytest.mark.fault("S1", "S2", "S3", "S4")]
 
-APPLY_FLUSHES, UNDO_FLUSHES = 9, 3  # docs/packages.md
+APPLY_FLUSHES, UNDO_FLUSHES, WAITING_FLUSHES = 9, 3, 2  # docs/packages.md
 INTENT = "flush file"  # the first phase is being written
 
 
@@ -45,6 +51,16 @@ def applied(judge: Judge) -> list[Moment]:
     assert judge.clean(tree, "no cut") == "new"
     assert tree.flushes == APPLY_FLUSHES
     return moments
+
+
+@pytest.fixture(scope="module")
+def waited(judge: Judge) -> list[Moment]:
+    """Until recovery has begun."""
+    tree = judge.start.restarted()
+    moments = watched(tree, apply_at_start)
+    assert judge.clean(tree, "no cut") == "new"
+    assert tree.flushes == APPLY_FLUSHES + WAITING_FLUSHES
+    return until_trying(moments)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +126,13 @@ def test_a_cut_after_the_intent_leads_to_the_new_set_or_back(judge: Judge, appli
 def test_a_cut_inside_of_an_undo_leads_to_the_old_set(judge: Judge, undone: list[Moment]) -> None:
     found = sweep(judge, undone, seeds=1, singles_max=2)
     assert set(found) == {None, TRYING, BACK, UNDONE}
+
+
+def test_a_cut_around_one_that_waits_for_the_start_leads_to_the_new_set_or_back(
+    judge: Judge, waited: list[Moment]
+) -> None:
+    found = sweep(judge, waited[intent(waited) :], seeds=1, singles_max=2)
+    assert set(found) == {None, WAITING, FORWARD}
 
 
 def second_cuts(judge: Judge, moments: list[Moment], every: int, seeds: int, singles_max: int) -> Counter[str | None]:
@@ -226,6 +249,77 @@ def test_what_changed_since_it_was_prepared_turns_the_transaction_back(judge: Ju
     found.pop(path)
     wanted.pop(path, None)
     assert found == wanted
+
+
+def meanwhile(tree: FileSystem, operation: Operation) -> Iterator[FileSystem]:
+    """The system after each thing that somebody may have done to the path while the transaction waited."""
+    found = tree.look(operation.path)
+    if tree.resolve(operation.path) != operation.path or (found is not None and found.kind == DIRECTORY):
+        return
+    if found is not None:
+        for attributes in ((found.mode, found.uid, found.gid, 7), (0o100, found.uid, found.gid, found.mtime)):
+            edited = tree.restarted()
+            edited.set_attributes(operation.path, *attributes)  # in place: of both names
+            if found.kind == FILE or attributes[3] == 7:
+                yield edited
+    again = tree.restarted()
+    if found is not None:
+        again.unlink(operation.path)
+        yield again
+    parent = tree.look(operation.path.rpartition("/")[0])
+    if found is None and parent is not None and parent.kind == DIRECTORY:
+        again.write(operation.path, (b"mine\n",))
+        yield again
+
+
+def test_what_changed_while_it_waited_is_not_touched_and_the_transaction_is_dropped(judge: Judge) -> None:
+    tree = judge.start.restarted()
+    engine = Engine(tree)
+    prepared(tree, engine)
+    engine.wait()
+    tree.sync()
+    seen: Counter[str] = Counter()
+    for operation in engine.operations():
+        for changed in meanwhile(tree, operation):
+            before = snapshot(changed)
+            assert Engine(changed).resume().now == WAITING
+            resumed = Engine(changed).resume(at_start=True)
+            assert (resumed.found, resumed.now) == (WAITING, None)
+            assert resumed.left[0][1].endswith("the transaction that waited is dropped")
+            assert snapshot(changed) == before and not is_left(changed)
+            seen[operation.act] += 1
+    assert set(seen) == {PUT, REMOVE, MAKE_DIRECTORY} and seen.total() > 40
+
+
+def test_one_that_waits_is_called_off_without_touching_a_path(judge: Judge) -> None:
+    tree = judge.start.restarted()
+    engine = Engine(tree)
+    prepared(tree, engine)
+    engine.wait()
+    with pytest.raises(RefusedError, match="under way: waiting"):
+        engine.drop()
+    tree.write("etc/mine.tmp", (b"edited\n",))
+    tree.rename("etc/mine.tmp", "usr/bin/tool")
+    before = snapshot(tree)
+    assert engine.back() == ()
+    assert snapshot(tree) == before and not is_left(tree)
+
+
+def test_what_was_prepared_and_never_begun_changes_nothing_that_others_did_since(judge: Judge) -> None:
+    """They removed what the plan removes and made what it makes: without a phase that says nothing."""
+    tree = judge.start.restarted()
+    engine = Engine(tree)
+    prepared(tree, engine)
+    for operation in engine.operations():
+        parent = tree.look(operation.path.rpartition("/")[0])
+        if operation.act == REMOVE:
+            tree.unlink(operation.path)
+        elif operation.act == MAKE_DIRECTORY and parent is not None:
+            tree.make_directory(operation.path)
+    before = snapshot(tree)
+    assert engine.phase() is None
+    assert Engine(tree).resume().now is None
+    assert snapshot(tree) == before and not is_left(tree)
 
 
 def test_a_held_lock_keeps_others_out_and_dies_with_the_power(judge: Judge) -> None:

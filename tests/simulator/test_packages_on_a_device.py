@@ -21,6 +21,8 @@ import pytest
 
 from packagemanager import places
 from packagemanager.errors import PackageError
+from packagemanager.phases import FORWARD, WAITING
+from packagemanager.plan_file import encode_phase
 from recovery import packages
 from recovery.package_ledger import PackageLedger
 from recovery.update import UpdateError
@@ -190,15 +192,26 @@ def test_every_cut_every_error_and_a_thousand_lives(kind: Kind, name: str) -> No
 @pytest.mark.fault("R4")
 @pytest.mark.requirement("D8")
 def test_a_transaction_that_cannot_be_read_costs_the_system_state_and_nothing_else(kind: Kind) -> None:
+    assert ends_without_a_plan(kind, FORWARD) == ("CONFIRMED", 1, 0)
+
+
+@pytest.mark.fault("R4")
+@pytest.mark.requirement("D8")
+def test_one_that_waits_and_cannot_be_read_costs_nothing(kind: Kind) -> None:
+    assert ends_without_a_plan(kind, WAITING) == ("CONFIRMED", 0, 0)
+
+
+def ends_without_a_plan(kind: Kind, phase: str) -> tuple[str, int, int]:
     device = package_factory(kind)
     device.boot()
     apply(device, Wish())
+    device.files.replace(places.PHASE, encode_phase(phase, b"\x51" * 32))
     for place in places.PLANS:
         device.files.replace(place, b"rotten")
     live(device, Wish())
     record = device.record
-    assert (record.state, record.upper_generation, record.frames_written) == ("CONFIRMED", 1, 0)
     assert system(device.files) == BEFORE
+    return record.state, record.upper_generation, record.frames_written
 
 
 # The mutants: each drops one thing that packages need of the journal and of recovery.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from packagemanager import cli, places
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
-from packagemanager.phases import FORWARD
+from packagemanager.phases import FORWARD, WAITING
 from packagemanager.process import Ended
 from packagemanager.repair import repair
 from packagemanager.root import Root
@@ -175,7 +176,7 @@ def test_what_waits_for_the_next_start_is_left_to_it_by_the_running_os(world: Wo
     apply(world, world.transaction(world.package("1.0")), live=False)
     manager = world.packages().manager()
     place = Mock(**{"ledger.return_value": manager.ledger, "root.return_value": Root(str(world.root))})
-    assert manager.resume().now == FORWARD
+    assert manager.resume().now == WAITING
     assert cli._resumed(Namespace(json=True), manager.resume()) == cli.EXIT_RESTART
     for work in (
         lambda: repair(manager.tree, lambda _keys: {}, lambda: None),
@@ -187,6 +188,33 @@ def test_what_waits_for_the_next_start_is_left_to_it_by_the_running_os(world: Wo
     assert world.content() == ""
     assert world.recover() == "packages_finished"
     assert world.content() == "1.0"
+
+
+@pytest.mark.requirement("M20")
+def test_an_edit_of_the_owner_while_it_waits_is_his_and_the_transaction_is_dropped(world: World) -> None:
+    """In place and of the same size: both names of the file change, and of its time only what is below seconds."""
+    apply(world, world.transaction(world.package("1.0")), live=True)
+    world.mark_good()
+    apply(world, world.transaction(world.package("2.0"), states=[state(world.package("1.0"))], serial=8), live=False)
+    file = world.root / "etc/sample"
+    before = file.stat()
+    with file.open("r+") as opened:
+        opened.write("9.9")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns // 10**9 * 10**9 + 12345))
+    assert world.recover() == "packages_undone"
+    assert (world.content(), packages_phase(str(world.root))) == ("9.9", b"")
+    assert (world.record.state, world.record.reason) == ("TRYING", CODES["packages-undone"])
+
+
+@pytest.mark.requirement("M20")
+def test_what_dpkg_did_while_it_waits_stays(world: World) -> None:
+    apply(world, world.transaction(world.package("1.0")), live=False)
+    status = world.root / "var/lib/dpkg/status"
+    status.write_text("Package: other\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n")
+    before = status.read_bytes()
+    assert world.packages().undo() == ()
+    assert (world.content(), status.read_bytes()) == ("", before)
+    assert (world.record.state, world.record.reason) == ("TRYING", CODES["packages-taken-back"])
 
 
 @pytest.mark.parametrize(("refused", "event"), [(1, "packages_finished"), (2, "packages_damaged")])

@@ -26,6 +26,8 @@ OPERATIONS = some.builds(
     uid=NUMBERS,
     gid=NUMBERS,
     mtime=some.integers(-(2**40), 2**40),
+    nanoseconds=some.integers(0, 10**9 - 1),
+    size=NUMBERS,
 )
 
 
@@ -81,10 +83,10 @@ def sealed(body: bytes) -> bytes:
         b"unbrick-plan 1 0 0",
         b"unbrick-plan 1 -1 0\n",
         b"unbrick-plan 1 99999999999999999999999 0\n",
-        b"unbrick-plan 1 1 0\nput 0 2 0 0 0 0 0 a\n",
-        b"unbrick-plan 1 1 0\nrename 0 0 0 0 0 0 0 a\n",
-        b"unbrick-plan 1 1 0\nput 0 0 0 0 0 0 0x0 a\n",
-        b"unbrick-plan 1 1 0\nput 0 0 0 0 0 0 a\n",
+        b"unbrick-plan 1 1 0\nput 0 2 0 0 0 0 0 0 0 a\n",
+        b"unbrick-plan 1 1 0\nrename 0 0 0 0 0 0 0 0 0 a\n",
+        b"unbrick-plan 1 1 0\nput 0 0 0 0 0 0 0 0 0x0 a\n",
+        b"unbrick-plan 1 1 0\nput 0 0 0 0 0 0 0 0 a\n",
         b"unbrick-plan 1 0 1\nword\n",
     ],
 )
