@@ -84,7 +84,8 @@ class SkipsOneFlush(FileSystem):
 
 
 # All but the one of the name "trying" (5): where that is lost, the next start finds "forward" and does again what is
-# done. The journal is told behind it, and would count that start as a cycle.
+# done. The journal is told behind it, and would count that start as a cycle. And but the one before the phase of an
+# undo goes (11): a plan without a phase, none of whose files is in place, is believed to be one that was never begun.
 FLUSHES = {
     "sync before the intent": (0, apply),
     "phase forward: its bytes": (1, apply),
@@ -99,7 +100,6 @@ FLUSHES = {
     "sync after the undoing": (8, apply_and_undo),
     "phase undone: its bytes": (9, apply_and_undo),
     "phase undone: its name": (10, apply_and_undo),
-    "sync before the phase of an undo goes": (11, apply_and_undo),
 }
 
 
