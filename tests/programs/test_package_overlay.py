@@ -138,6 +138,21 @@ def test_files_of_the_lower_layer_are_replaced_removed_and_brought_back(
         assert root.look(places.TRANSACTION) is None
 
 
+@INDEX
+def test_what_waited_for_the_start_is_carried_out_where_nothing_changed(
+    judge: Judge, layers: Layers, index: str
+) -> None:
+    """Files of the lower layer are copied up to be kept, and are as they were when it is mounted again."""
+    layers = Layers(layers.folder, layers.image, layers.upper, index)
+    with layers.mounted() as root:
+        prepared(root, Engine(root))
+        Engine(root).wait()
+        assert contents(native_snapshot(root)) == contents(judge.old)
+    with layers.mounted() as root:
+        assert Engine(root).resume(at_start=True).now == TRYING
+        assert native_snapshot(root) == judge.new
+
+
 def test_after_it_is_done_the_upper_layer_holds_what_is_new_alone(judge: Judge, layers: Layers) -> None:
     with layers.mounted() as root:
         apply(root)
