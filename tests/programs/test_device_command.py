@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 from packagemanager.plan_file import encode_phase
+from packagemanager.script_plan import ScriptPlan, encode
+from packagemanager.scripts import BOOT_ID
+from packagemanager.scripts import FOLDER as SCRIPTS
 from recovery.package_phase import PHASE
 from statemachine.record import Record
 from tests.simulator.devices import FRAMES, HEADER, Device, Kind, Version, factory
@@ -323,6 +326,16 @@ def test_packages_are_not_called_good_while_a_command_works_on_them(device: Comm
         busy = device.run("mark-good")
         assert (busy.returncode, "E121 update-busy" in busy.stderr) == (1, True)
         assert device.json("status")["state"] == "TRYING"
+    scripts = device.folder / "root" / SCRIPTS
+    scripts.mkdir()
+    left = ScriptPlan()
+    left.pending = {"sample": ["trigger"]}
+    (scripts / "plan").write_bytes(encode(left))
+    refused = device.json("mark-good")
+    assert (refused["outcome"], refused["reason"]) == ("failed", "E608 packages-scripts-left")
+    assert "unbrick packages apply" in refused["advice"]
+    assert device.json("status")["state"] == "TRYING"
+    (scripts / "finished").write_bytes(Path(BOOT_ID).read_bytes())
     assert device.run("mark-good").returncode == 0
     status = device.json("status")
     assert (status["state"], status["packages-good"]) == ("CONFIRMED", 7)
