@@ -16,7 +16,7 @@ from packagemanager import cli, places
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
-from packagemanager.phases import FORWARD, WAITING
+from packagemanager.phases import WAITING
 from packagemanager.process import Ended
 from packagemanager.repair import repair
 from packagemanager.root import Root
