@@ -13,6 +13,7 @@ from packagemanager import control
 from packagemanager.entry import Entry
 from packagemanager.errors import ArchiveError, DatabaseError
 from packagemanager.status import Conffile, compose, conffiles_of
+from packagemanager.tar import DEPTH_MAX
 from packagemanager.whole_file import read_whole
 from payload.digest import digest
 
@@ -194,6 +195,8 @@ class Diversions:
             source, target, owner = lines[at : at + 3]
             if not (source.startswith("/") and target.startswith("/")):
                 raise damaged(DIVERSIONS, f"no diversion: {source[:80]!r}")
+            _check_depth(DIVERSIONS, source)
+            _check_depth(DIVERSIONS, target)
             self._to[source[1:]] = (target[1:], owner)
 
     def actual(self, path: str, name: str) -> str:
@@ -316,7 +319,14 @@ def _path(source: str, line: str) -> str:
     right = line.startswith("/") and len(line) <= PATH_BYTES_MAX and "\0" not in line
     if not right or any(part in ("", ".", "..") for part in line[1:].split("/")):
         raise damaged(source, f"no path: {line[:80]!r}")
+    _check_depth(source, line)
     return line[1:]
+
+
+def _check_depth(source: str, line: str) -> None:
+    """As of a package's own: folders are walked one below the other."""
+    if line.count("/") > DEPTH_MAX:
+        raise damaged(source, f"a path of more than {DEPTH_MAX} folders: {line[:80]!r}")
 
 
 def _overrides(tree: Tree) -> dict[str, tuple[int, int, int]]:

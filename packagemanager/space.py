@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from packagemanager.tree import Tree
 
 KIBIBYTE = 1024
+DIGITS_MAX = 18
 MOUNTS = "/proc/thread-self/mountinfo"
 MAKE_ROOM = "Free some space, or ask the master for a smaller transaction."
 
@@ -28,13 +29,19 @@ MAKE_ROOM = "Free some space, or ask the master for a smaller transaction."
 def check_room(tree: Tree, changes: Changes) -> None:
     """By what packages say of their size. Raises ``RefusedError``."""
     sizes = [change.new.get("Installed-Size", "0") for change in changes.unpacked if change.new]
-    needed = sum(int(size) for size in sizes if size.isascii() and size.isdigit()) * KIBIBYTE
+    needed = sum(map(_number, sizes)) * KIBIBYTE
     free, _inodes = tree.free()
     if needed > free:
         raise RefusedError(
             f"the packages need about {needed >> 20} MiB beside what is there, and {free >> 20} MiB are free",
             MAKE_ROOM,
         )
+
+
+def _number(text: str) -> int:
+    """0 for what is none. Of one with more digits than any disk has room for, the first ones."""
+    digits = text.lstrip("0")[:DIGITS_MAX]
+    return int(digits) if digits.isascii() and digits.isdigit() else 0
 
 
 def check_kept(tree: Tree, operations: Iterable[Operation]) -> None:

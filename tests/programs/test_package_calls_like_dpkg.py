@@ -9,7 +9,7 @@ import pytest
 
 from packagemanager.process import Ended
 from tests.programs.dpkg_twin import Twins, Workbench, key_of
-from tests.programs.package_constructs import SAME
+from tests.programs.package_constructs import SAME, write
 
 SCRIPT = """#!/bin/sh
 echo "$DPKG_MAINTSCRIPT_NAME $DPKG_MAINTSCRIPT_ARCH $*" >> "$CALLS"
@@ -27,12 +27,8 @@ class Case:
         self._calls = calls
         self._ours: list[str] = []
         self.twins = twins
-
-        def shell(root: Path) -> None:
-            (root / "bin").mkdir()
-            (root / "bin/sh").write_text("of nobody")
-
-        twins.both(shell)
+        twins.both(lambda root: (root / "bin").mkdir())
+        twins.both(write("bin/sh", "of nobody"))
 
     def deb(self, version: str, *failing: str, architecture: str = "all", control: str = "") -> Path:
         controls = {name: FAILING if name in failing else SCRIPT for name in NAMES}

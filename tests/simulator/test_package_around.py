@@ -97,6 +97,19 @@ def test_scripts_are_called_around_the_change() -> None:
     assert manager.settle() == NOTHING_TO_DO
 
 
+@pytest.mark.fault("R4")
+def test_a_package_that_says_it_is_larger_than_any_disk() -> None:
+    for digits, fits in (("9" * 5000, False), ("0" * 5000 + "1", True), ("a few", True)):
+        tree, world = system(), World()
+        tree.blocks_max = 1 << 50
+        order = world.install(p("1", {"/p": "1"}, control=f"Installed-Size: {digits}\n"))
+        if fits:
+            assert apply(tree, order) == DONE
+            continue
+        with pytest.raises(RefusedError, match="the packages need about"):
+            apply(tree, order)
+
+
 @pytest.mark.requirement("M10")
 @pytest.mark.parametrize("failing", ["p.preinst upgrade 1 2", "p.postinst configure 1", "p.prerm failed-upgrade 1 2"])
 @pytest.mark.parametrize("lines", [("", SAME), (SAME, "")], ids=["to a name with an architecture", "from one"])

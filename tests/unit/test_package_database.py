@@ -7,6 +7,7 @@ import pytest
 from packagemanager.database import DIVERSIONS, Database, Diversions, state_of
 from packagemanager.entry import DIRECTORY, FILE, LINK, Entry
 from packagemanager.errors import DatabaseError
+from packagemanager.tar import DEPTH_MAX
 from packagemanager.transaction import owners_of
 from payload.digest import digest
 from tests.simulator.filesystem import FileSystem
@@ -139,6 +140,22 @@ def test_owners_of_packages_are_those_of_the_system(tree: FileSystem) -> None:
     tree.make_directory("etc/group")
     with pytest.raises(DatabaseError, match="/etc/group cannot be read"):
         owners_of(tree)
+
+
+@pytest.mark.fault("R4")
+def test_a_path_that_is_too_deep_to_be_walked_is_damage(tree: FileSystem) -> None:
+    deepest = b"/a" * DEPTH_MAX
+    put(tree, "var/lib/dpkg/info/libc6:amd64.list", b"/.\n" + deepest + b"\n")
+    put(tree, "var/lib/dpkg/diversions", deepest + b"\n" + deepest + b"\n:\n")
+    libc = Database(tree).packages["libc6:amd64"]
+    assert Database(tree).list(libc)[1] == deepest[1:].decode()
+    put(tree, "var/lib/dpkg/info/libc6:amd64.list", b"/.\n" + b"/a" * 1500 + b"\n")
+    with pytest.raises(DatabaseError, match=r"libc6:amd64\.list is damaged: a path of more than 128 folders"):
+        Database(tree).list(libc)
+    for lines in ((deepest, b"/a" + deepest), (b"/a" + deepest, deepest)):
+        put(tree, "var/lib/dpkg/diversions", b"\n".join((*lines, b":\n")))
+        with pytest.raises(DatabaseError, match="diversions is damaged: a path of more than 128 folders"):
+            Database(tree)
 
 
 def test_the_same_package_twice_is_damage(tree: FileSystem) -> None:
