@@ -9,7 +9,7 @@ import pytest
 from packagemanager.changes import Changes, Wish, decide, lacking, needs_restart
 from packagemanager.control import Paragraph, paragraph
 from packagemanager.database import Package
-from packagemanager.errors import RefusedError
+from packagemanager.errors import ArchiveError, RefusedError
 
 NATIVE = ("amd64", "i386")
 
@@ -173,6 +173,14 @@ def test_what_nobody_brings_is_named() -> None:
 def test_what_comes_in_the_place_of_another_is_refused(other: Paragraph) -> None:
     with pytest.raises(RefusedError, match=f"a:amd64 2 is wanted and {_key(other)} {other.get('Version')} comes"):
         decide({}, wish(fields("a", "2")), {"a:amd64": other}, NATIVE)
+
+
+def test_what_dpkg_would_not_read_again_is_refused_whatever_it_travelled_in() -> None:
+    with pytest.raises(ArchiveError, match="its Multi-Arch is 'weird'"):
+        changed({}, fields("a", Multi_Arch="weird"))
+    # What is there already does not stop what replaces it.
+    there = device(fields("a", Conflicts="b | c"))
+    assert changed(there, fields("a", "2")).lines() == ["upgrade a:amd64 1 to 2"]
 
 
 @pytest.mark.parametrize("mark", ["Essential", "Protected"])
