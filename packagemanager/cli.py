@@ -196,7 +196,8 @@ def _apply(chosen: Namespace, place: Place) -> int:
         if not chosen.transaction:
             return _resumed(chosen, manager.resume(settle=settle))
         live = _is_live(chosen, settle)
-        order = place.order(chosen, tree, manager.last().serial - 1, opened, take=True)
+        last = manager.wanted() if settle else manager.last()  # without a journal nobody else knows it
+        order = place.order(chosen, tree, last.serial - 1, opened, take=True)
         outcome = manager.apply(order, live=live, settle=settle)
     return _report(chosen, outcome, *_OUTCOMES[outcome], serial=order.serial)
 

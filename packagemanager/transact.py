@@ -165,7 +165,7 @@ class Manager:
 
     def _check_serial(self, order: Order) -> None:
         """The one that was taken last may come again: the device goes back to it from what became of it since."""
-        last = self.last() if self.ledger is not None else self.wanted()
+        last = self.last()
         if order.serial > last.serial or (order.serial, order.transaction) == (last.serial, last.transaction):
             return
         raise TransactionError(
