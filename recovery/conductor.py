@@ -81,10 +81,10 @@ class Conductor:
             return self._boot(self._record, action == "boot_pristine")
         self._workshop.recall(self._record)
         try:
-            if self._workshop.keyring.lacking(self._record):
-                self._record = self._workshop.keep_trust(self._record)
             if action != "rest":
                 self._workshop.has_worked = True
+                if self._workshop.keyring.lacking(self._record):
+                    self._record = self._workshop.keep_trust(self._record)
             return actions.ACTIONS[action](self._workshop, self._record)
         except JournalUnwritable:
             return _UNWRITABLE

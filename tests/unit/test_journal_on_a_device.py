@@ -8,6 +8,7 @@ import pytest
 
 from recovery import actions
 from recovery.disks import MissingRegion, ToldRegion
+from recovery.keyring import Keyring
 from statemachine.reasons import CODES
 from statemachine.record import Image, Record, Slot
 from statemachine.store import JournalMoved
@@ -46,11 +47,14 @@ def test_a_device_that_lost_its_primary_slot_looks_at_what_it_has(two: Kind) -> 
 
 
 @pytest.mark.fault("S11", "S12")
+@pytest.mark.parametrize("is_behind", [False, True], ids=["", "of an older root"])
 @pytest.mark.parametrize("fails", ["write", "flush"])
 def test_a_journal_that_takes_records_again_is_opened_anew(
-    two: Kind, fails: str, monkeypatch: pytest.MonkeyPatch
+    two: Kind, fails: str, is_behind: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a power cycle, and nothing is held against the image."""
+    if is_behind:
+        monkeypatch.setattr(Keyring, "lacking", lambda keyring, _record: keyring.fields())
     device = factory(two, installed=1)
     journal = device.journal()
     journal.persist(journal.record.but(state="TRYING", confirmed=bytes(32)))
