@@ -129,8 +129,9 @@ def test_an_unwritable_journal_after_a_hang_waits(device: Device) -> None:
     device.kit.install(device.disk, device.kit.bundle(2, watchdog="/dev/watchdog0"))
     device.remember(state="CONFIRMED", confirmed=device.record.installed.digest)
     device.break_os("hang")
-    guest = device.power_on(faults=(EVERY_WRITE,))
-    guest.expect("CONFIRMED: handing over to version 2", LOOKED_AT_SECONDS)
+    guest = device.power_on(faults=tuple(sector_fails("write", device.next_sector(copy)) for copy in COPIES))
+    guest.expect("CONFIRMED: handing over to version 2, attempt 0 of 3", LOOKED_AT_SECONDS)
+    guest.expect("tiny-os: does on purpose: hang", LOOKED_AT_SECONDS)
     guest.expect("E203 journal-unwritable: WAITING", LOOKED_AT_SECONDS)
     guest.close()
 
