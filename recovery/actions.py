@@ -283,8 +283,7 @@ def undo_packages(workshop: Workshop, record: Record) -> Result:
 def rest(workshop: Workshop, record: Record) -> Result:
     """Write nothing. Leave on a new source, a person, or when the delay is over."""
     known = set(workshop.of_no_use)
-    is_end = record.state == "WAITING" and record.reason in _AFTER_ACTION
-    ended_here = is_end and (workshop.has_worked or record.reason == CODES["journal-unwritable"])
+    ended_here = workshop.has_worked and record.state == "WAITING" and record.reason in _AFTER_ACTION
     if ended_here:
         known |= usable(workshop, workshop.candidates(record))
     # None: what the first look at the network finds did not help

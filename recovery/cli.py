@@ -74,9 +74,7 @@ def command_parser(with_packages: bool = True) -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     status = _verb(verbs, "status", "the state of the device, its reason, its image", _status, ("json", "shell"))
-    status.epilog = (
-        'examples:\n  unbrick status\n  eval "$(unbrick status --output-format=shell)"; echo "$UNBRICK_STATE"'
-    )
+    status.epilog = _STATUS_EXAMPLES
     cli_update.add_verbs(verbs)
     if with_packages:
         from recovery import cli_packages

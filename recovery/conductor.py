@@ -58,6 +58,7 @@ class Conductor:
         Returns after a rest that the journal does not know of: opened anew, it may take records again. Raises
         ``JournalMoved`` where it has to be opened anew at once.
         """
+        self._workshop.has_worked = self._record != self._journal.record  # as far as it could be
         while True:
             self._alive()
             result = self._perform(action)

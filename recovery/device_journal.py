@@ -95,6 +95,13 @@ class DeviceJournal:
         )  # fmt: skip
 
 
+def uncharged(record: Record, before: Record | None) -> Record:
+    """``record``, found after a rest that began with ``before``: an attempt that only one copy counted was none."""
+    if before is None or (record.state, record.installed.digest) != (before.state, before.installed.digest):
+        return record
+    return record.but(attempts_left=max(record.attempts_left, before.attempts_left))
+
+
 def lock_journal() -> int:
     """Serialise writers in the OS: a kernel lock that dies with its holder. Returns its descriptor."""
     return _lock(LOCK)

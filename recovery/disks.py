@@ -138,9 +138,12 @@ def node_of(disk: str, region: dict[str, int]) -> str:
         start, size = _number(f"{_BLOCK}/{entry}/start"), _number(f"{_BLOCK}/{entry}/size")
         if (start, size) == (first, count):
             return f"/dev/{entry}"
-        numbers.append(_number(f"{_BLOCK}/{entry}/partition"))
+        number = _number(f"{_BLOCK}/{entry}/partition")
+        if number == 0:
+            continue  # a boot area of an eMMC, say: a disk of its own below the disk's name
+        numbers.append(number)
         if start < first + count and first < start + size:
-            in_the_way.append(numbers[-1])
+            in_the_way.append(number)
     return _add_partition(disk, max(numbers, default=0) + 1, region, in_the_way)
 
 

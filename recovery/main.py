@@ -9,7 +9,7 @@ from __future__ import annotations
 from device_config import CONFIG
 
 from recovery.console import note, say
-from recovery.device_journal import DeviceJournal
+from recovery.device_journal import DeviceJournal, uncharged
 from recovery.disks import DiskMissingError, Opened, ToldRegion, find_disk
 from recovery.evidence import gather
 from recovery.hand_over import BootFailedError, mount_root
@@ -38,11 +38,11 @@ def main(arguments: list[str]) -> int:
     supervisor.wait_for_modules()
     _watch(supervisor)
     crashes = int(arguments[1]) if len(arguments) > 1 else 0
-    moved = 0
+    moved, before = 0, None
     while moved < OPENINGS_MAX:
         opened = Opened()
         try:
-            _start(supervisor, find_disk(CONFIG["disk"]["serial"]), opened, crashes)
+            before = _start(supervisor, find_disk(CONFIG["disk"]["serial"]), opened, crashes, before)
         except DiskMissingError as error:
             say(CODES["disk-missing"], str(error), with_advice=True)
             return 1
@@ -54,9 +54,10 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-def _start(supervisor: Supervisor, disk: str, opened: Opened, crashes: int) -> None:
+def _start(supervisor: Supervisor, disk: str, opened: Opened, crashes: int, before: Record | None) -> Record | None:
     """Open the journal, decide, persist, act. Comes back after a rest without a journal, to be done again.
 
+    ``before`` is what that one gave: the record that was found, where no boot was tried with it.
     Raises ``JournalMoved``, and then it is to be done again at once.
     """
 
@@ -66,13 +67,15 @@ def _start(supervisor: Supervisor, disk: str, opened: Opened, crashes: int) -> N
     journal = DeviceJournal(CONFIG, disk, opener=told)
     if journal.reason != CODES["journal-intact"]:
         say(journal.reason)
-    record = journal.record.but(boots=journal.record.boots + (crashes == 0))
+    found = uncharged(journal.record, before)
+    record = found.but(boots=found.boots + (crashes == 0))
     event, reason = decide(record, gather(record, CONFIG, journal_writable=True))
     following, action = step(record, give_way(record, event), CONFIG["boot_attempts"], reason=reason)
     if not journal.try_persist(following):
         event, reason = decide(record, gather(record, CONFIG, journal_writable=False))
         following, action = step(record, event, CONFIG["boot_attempts"], reason=reason)
-    if action in ("boot", "boot_pristine"):
+    boots = action in ("boot", "boot_pristine")
+    if boots:
         try:
             hand_over(supervisor, following, disk, action == "boot_pristine", event != "uncounted_boot_allowed")
         except BootFailedError as error:
@@ -84,6 +87,7 @@ def _start(supervisor: Supervisor, disk: str, opened: Opened, crashes: int) -> N
                 reason = CODES["journal-unwritable"]
                 following, action = step(following, "journal_unwritable", CONFIG["boot_attempts"], reason=reason)
     _recover(supervisor, disk, opened, journal, following, action)
+    return None if boots else found
 
 
 def hand_over(supervisor: Supervisor, record: Record, disk: str, pristine: bool, counted: bool = True) -> NoReturn:

@@ -88,7 +88,7 @@ class Workshop:
         self._media = media or self._plugged_in
         self._show = show
         self._root = root
-        self.has_worked = False  # in this boot: what brought it to rest is of now
+        self.has_worked = False  # in this boot: what brought it to rest is of now, and not of the start before
         self.of_no_use: set[tuple[str, bytes]] = set()  # sources that could not give what the last action wanted
         self._told: set[str] = set()
         self._network: Network | None = None

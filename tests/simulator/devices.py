@@ -23,7 +23,7 @@ from payload.sources import RegionSource
 from payload.trust import trusted_key, verify
 from recovery import actions, update
 from recovery.conductor import Conductor
-from recovery.device_journal import DeviceJournal
+from recovery.device_journal import DeviceJournal, uncharged
 from recovery.watch import looked_again
 from recovery.workshop import Workshop, image_of
 from statemachine.decide import Evidence, decide, give_way
@@ -183,28 +183,32 @@ class Device:
 
     def boot(self) -> Record:
         """Switch it on: the record of the OS that gets the machine. Raises ``RestingError``."""
-        self._left = ACTIONS_MAX
+        self._left, before = ACTIONS_MAX, None
         try:
             while True:
-                self._boot()
+                before = self._boot(before)
         except BootedError as booted:
             self._check_boots(booted.record)
             return booted.record
 
-    def _boot(self) -> None:
+    def _boot(self, before: Record | None) -> Record | None:
+        """Follows `recovery.main`."""
         journal = self.journal()
-        record = journal.record.but(boots=journal.record.boots + 1)
+        found = uncharged(journal.record, before)
+        record = found.but(boots=found.boots + 1)
         event, reason = decide(record, Evidence())
         following, action = step(record, give_way(record, event), ATTEMPTS, reason=reason)
         if not journal.try_persist(following):
             event, reason = decide(record, Evidence(journal_writable=False))
             following, action = step(record, event, ATTEMPTS, reason=reason)
-        if action in ("boot", "boot_pristine"):
+        boots = action in ("boot", "boot_pristine")
+        if boots:
             event, reason, _fields = self.hand_over(following, action == "boot_pristine")
             following, action = step(following, give_way(following, event), ATTEMPTS, reason=reason)
             if not journal.try_persist(following):
                 following, action = step(following, "journal_unwritable", ATTEMPTS, reason=reason)
         Conductor(self.config, "simulated", journal, following, self._alive, self.hand_over, **self.world()).run(action)
+        return None if boots else found
 
     def world(self) -> dict[str, Any]:
         """What recovery's workshop works with here."""

@@ -11,14 +11,40 @@ from recovery.disks import MissingRegion, ToldRegion
 from recovery.keyring import Keyring
 from statemachine.reasons import CODES
 from statemachine.record import Image, Record, Slot
+from statemachine.region import Region
 from statemachine.store import JournalMoved
 from tests.simulator.devices import Device, Kind, Version, factory
 from tests.simulator.disk import FOREVER, Fault
+
+RESTS = 12  # more failures than a ring is tried for
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Kind:
     return Kind((Version(tmp_path_factory.mktemp("versions"), 1, 1),))
+
+
+class Failing:
+    """A region that fails in its writes or flushes until the device has rested often enough."""
+
+    def __init__(self, region: Region, fails: str, rests: list[int]) -> None:
+        self._region, self._fails, self._rests = region, fails, rests
+        self.size, self.write_unit, self.erase_unit = region.size, region.write_unit, region.erase_unit
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._region.read(offset, length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._check("write")
+        self._region.write(offset, data)
+
+    def flush(self) -> None:
+        self._check("flush")
+        self._region.flush()
+
+    def _check(self, operation: str) -> None:
+        if operation == self._fails and len(self._rests) < RESTS:
+            raise OSError(errno.EIO, "the medium is dying")
 
 
 def with_slots(device: Device, slots: int) -> Device:
@@ -47,10 +73,11 @@ def test_a_device_that_lost_its_primary_slot_looks_at_what_it_has(two: Kind) -> 
 
 
 @pytest.mark.fault("S11", "S12")
+@pytest.mark.parametrize("copies", [2, 3])
 @pytest.mark.parametrize("is_behind", [False, True], ids=["", "of an older root"])
 @pytest.mark.parametrize("fails", ["write", "flush"])
 def test_a_journal_that_takes_records_again_is_opened_anew(
-    two: Kind, fails: str, is_behind: bool, monkeypatch: pytest.MonkeyPatch
+    two: Kind, fails: str, is_behind: bool, copies: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a power cycle, and nothing is held against the image."""
     if is_behind:
@@ -59,19 +86,25 @@ def test_a_journal_that_takes_records_again_is_opened_anew(
     journal = device.journal()
     journal.persist(journal.record.but(state="TRYING", confirmed=bytes(32)))
     broken = device.restarted()
-    broken.storage.disks[0].broken = {fails: errno.EIO}
-    rests = []
+    failing = broken.config["journal"]["regions"][3 - copies :]
+    opener = broken.opener
+
+    def failing_in_part(disk: str, place: dict[str, int], writable: bool) -> Region:
+        return (
+            Failing(opener(disk, place, writable), fails, rests) if place in failing else opener(disk, place, writable)
+        )
+
+    monkeypatch.setattr(broken, "opener", failing_in_part)
+    rests: list[int] = []
 
     def rest(_workshop: object, record: Record) -> actions.Result:
         rests.append(record.reason)
-        if len(rests) == 12:  # more failures than a ring is tried for
-            broken.storage.heal()
         return "backoff_elapsed", CODES["resumed"], {}
 
     monkeypatch.setitem(actions.ACTIONS, "rest", rest)
     record = broken.boot()
     assert (record.state, record.attempts_left) == ("TRYING", journal.record.attempts_left - 1)
-    assert rests == [CODES["journal-unwritable"]] * 12
+    assert rests == [CODES["journal-unwritable"]] * RESTS
 
 
 def test_accesses_of_a_dying_medium_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
