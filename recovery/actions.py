@@ -298,13 +298,13 @@ def rest(workshop: Workshop, record: Record) -> Result:
         if not watch() and workshop.network and workshop.network.is_due():
             here = usable(workshop, workshop.remote_candidates(record, watch))
             if remote_known is not None and here - remote_known:
-                return "source_appeared", looked_again(record), {}
+                return "source_appeared", looked_again(record, CODES["resumed"]), {}
             remote_known = here  # what was out of reach in between is new
         if watch.result is not None:
             return watch.result
     if record.state != "WAITING":
         return "resumed", record.reason, {}
-    return "backoff_elapsed", looked_again(record), {}
+    return "backoff_elapsed", looked_again(record, CODES["tried-again"]), {}
 
 
 # Reasons of work that ends in WAITING. Within this boot: the sources that are here did not help.

@@ -43,7 +43,7 @@ class Watch:
     def _source(self) -> tuple[str, int, dict[str, Any]] | None:
         here = usable(self._workshop, self._workshop.candidates(self._record))
         if here - self._known:
-            return "source_appeared", looked_again(self._record), {}
+            return "source_appeared", looked_again(self._record, CODES["resumed"]), {}
         self._known &= here  # what is pulled out and plugged in again, better copied perhaps, is new
         return None
 
@@ -57,9 +57,11 @@ class Watch:
         return None
 
 
-def looked_again(record: Record) -> int:
-    """Why the slot is looked at after a rest, as a reason. A journal that took no writes says nothing of the slot."""
-    return record.reason if record.reason == CODES["journal-unwritable"] else CODES["resumed"]
+def looked_again(record: Record, reason: int) -> int:
+    """Why the slot is looked at after a rest: ``reason``, but for a journal that took no writes, which says nothing of
+    the slot.
+    """
+    return record.reason if record.reason == CODES["journal-unwritable"] else reason
 
 
 def usable(workshop: Workshop, here: list[Candidate]) -> set[tuple[str, bytes]]:

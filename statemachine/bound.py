@@ -27,6 +27,7 @@ _IMAGE = Image(digest=b"\1" * 32, version=1, kind="immutable")
 _OTHER = Image(digest=b"\2" * 32, version=2, kind="immutable")
 _NEW = Image(digest=b"\3" * 32, version=3, kind="immutable")
 _PACKAGES = b"\4" * 32
+_AFTER_REST = CODES["tried-again"]
 _FAILING = CODES["attempts-exhausted"]
 _START = "start"
 _Key = tuple[object, ...]
@@ -65,7 +66,7 @@ def every_record(attempts: int = BOOT_ATTEMPTS_DEFAULT, slots: int = SLOTS_MAX) 
         STATES,
         range(attempts + 1),
         range(CYCLES_MAX + 1),
-        (_FAILING, REQUESTS[0]),
+        (_FAILING, REQUESTS[0], _AFTER_REST),
         (_IMAGE.digest, _OTHER.digest),
         ((), (_IMAGE.digest,)),
         (NO_DIGEST, _PACKAGES),
@@ -162,6 +163,7 @@ def _key(record: Record, action: str) -> _Key:
         record.attempts_left,
         record.cycles,
         record.entered in BLAMELESS,
+        record.entered == _AFTER_REST,
         record.primary,
         record.packages_digest != NO_DIGEST,
         record.target.digest != NO_DIGEST,

@@ -81,6 +81,8 @@ def judge(record: Record, outcome: str) -> tuple[str, int]:
     if verifies and record.entered in BLAMELESS and record.attempts_left > 0:
         confirmed = record.confirmed == record.installed.digest and record.packages_digest == NO_DIGEST
         return ("verified_on_request" if confirmed else "verified_unconfirmed"), CODES["slot-verified"]
+    if verifies and record.entered == CODES["tried-again"]:
+        return "verified_after_rest", CODES["slot-verified"]
     if record.cycles >= CYCLES_MAX and record.state != "JOURNAL_LOST":
         return "repairs_exhausted", CODES["repairs-exhausted"]
     return _JUDGEMENTS[outcome](record)

@@ -41,6 +41,8 @@ REASONS = {
     123: ("no-way-back", "The bundle of the version that runs is damaged: it could not be installed again.",
           "`unbrick install` the version that runs, or add --one-way."),
     122: ("update-moved", "Something else changed the device's state meanwhile.", "`unbrick status`, then again."),
+    124: ("tried-again", "Nothing else has helped, and a rest is over: what is whole in the slot is tried once more.",
+          "Nothing. Another image on a USB stick ends it."),
     200: ("journal-intact", "All three copies of the journal agree.", "Nothing."),
     201: ("journal-repaired", "A copy of the journal was missing or behind and was written again.",
           "Nothing. When it comes back often, the medium wears out."),

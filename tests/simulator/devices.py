@@ -27,6 +27,7 @@ from recovery.device_journal import DeviceJournal, uncharged
 from recovery.watch import looked_again
 from recovery.workshop import Workshop, image_of
 from statemachine.decide import Evidence, decide, give_way
+from statemachine.reasons import CODES
 from statemachine.record import Record, Slot
 from statemachine.region import Region
 from statemachine.step import step
@@ -41,6 +42,7 @@ PLACE = HEADER + SLOT
 JOURNAL = 8 * 4096
 ATTEMPTS = 3
 BOOTS_MAX = 24
+RESTS_MAX = 2  # of a version that never runs well
 ACTIONS_MAX = 48  # of recovery in one boot
 RELEASE = os.uname().release
 
@@ -291,7 +293,7 @@ def _rest(workshop: Workshop, record: Record) -> actions.Result:
     workshop.alive()
     if record.state != "WAITING":
         raise RestingError
-    return "backoff_elapsed", looked_again(record), {}
+    return "backoff_elapsed", looked_again(record, CODES["tried-again"]), {}
 
 
 actions.ACTIONS["rest"] = _rest  # a simulated device has no time to wait
@@ -358,10 +360,13 @@ def live(device: Device, wish: Wish) -> Record:
     A version that is good confirms itself, asks for what is wished, and restarts. Errors of an update are
     what a person answers by trying again, or by a look at the slot where that is advised.
     """
-    again = False
+    again, after_rests = False, 0
     for _boot_number in range(BOOTS_MAX):
         record = device.boot()
         if record.installed.version in device.kind.bad or not device.runs(record):
+            after_rests += record.entered == CODES["tried-again"]
+            if after_rests > RESTS_MAX * ATTEMPTS:
+                raise RestingError  # and nothing else comes of it
             continue
         try:
             record = update.commit(device.workshop(), device.ledger())

@@ -106,7 +106,7 @@ def every_class(slots: int) -> Iterator[Record]:
             digests,
             ((), digests[1:2], digests[2:]),
             (None, *range(slots)),
-            (CODES["attempts-exhausted"], REQUESTS[0]),
+            (CODES["attempts-exhausted"], REQUESTS[0], CODES["tried-again"]),
             range(BOOT_ATTEMPTS_DEFAULT + 1),
             (0, CYCLES_MAX),
             STATE_NAMES,

@@ -63,6 +63,16 @@ def test_a_journal_that_took_no_writes_is_not_the_images_fault(record: Record) -
     assert judge(suspect.but(attempts_left=0), "intact")[0] not in ("verified_on_request", "verified_unconfirmed")
 
 
+@pytest.mark.requirement("D9")
+def test_what_is_whole_is_tried_again_after_a_rest_and_not_before() -> None:
+    """Power cuts alone may have used its attempts up."""
+    failed = Record("SUSPECT", slots=(Slot(IMAGE),), confirmed=OLDER.digest, tried=(IMAGE.digest,), cycles=CYCLES_MAX)
+    suspect = failed.but(attempts_left=0, entered=CODES["tried-again"])
+    assert judge(suspect, "intact") == ("verified_after_rest", CODES["slot-verified"])
+    assert judge(suspect, "damaged")[0] != "verified_after_rest"
+    assert judge(suspect.but(entered=CODES["attempts-exhausted"]), "intact")[0] == "repairs_exhausted"
+
+
 @pytest.mark.fault("H7")
 def test_a_stuck_button_does_not_stop_work_in_progress() -> None:
     assert decide(Record("REPAIRING"), Evidence(requested_by=CODES["button-held"]))[0] == "resumed"

@@ -191,6 +191,10 @@ def test_suspect_verified_unconfirmed() -> None:
     expect("SUSPECT", "verified_unconfirmed", "TRYING", "boot", attempts_left=1, booted=1)
 
 
+def test_suspect_verified_after_rest() -> None:
+    expect("SUSPECT", "verified_after_rest", "TRYING", "boot", attempts_left=2, cycles=2, booted=1)
+
+
 def test_suspect_verified_but_failing() -> None:
     expect("SUSPECT", "verified_but_failing", "PRISTINE", "boot_pristine", cycles=2, booted=1)
 
