@@ -41,14 +41,17 @@ Passphrase = Callable[[Path], bytes]
 def generate_key(private_path: Path, public_path: Path, passphrase: bytes = b"") -> None:
     """Make a new key pair; without a passphrase the private key is stored in the clear.
 
-    A private key that exists is never overwritten.
+    A key that exists is never overwritten, a public one neither: devices may pin it.
 
     Raises:
-        PayloadInputError: there is a file already at ``private_path``.
+        PayloadInputError: there is a file already at one of the paths, or they are one.
         OSError: a file cannot be written.
     """
-    if private_path.exists():
-        raise PayloadInputError(f"{private_path} exists; choose another name or move it away")
+    if private_path == public_path:
+        raise PayloadInputError(f"{private_path} is the public key's name; choose another one for the private key")
+    for path in (private_path, public_path):
+        if path.exists():
+            raise PayloadInputError(f"{path} exists; choose another name or move it away")
     key = Ed25519PrivateKey.generate()
     encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)

@@ -214,6 +214,8 @@ def test_a_name_server_that_leads_nowhere_is_waiting_with_a_reason(bare: Connect
 
 
 @pytest.mark.long
-def test_128_mib_are_enough(bare: Connected, web: WebServer) -> None:
-    bare.until_confirmed(bare.start(web.url(), memory_mib=128))
+@pytest.mark.parametrize("memory_mib", [128, 120])
+def test_little_memory_is_enough(bare: Connected, web: WebServer, memory_mib: int) -> None:
+    """With 116 MiB this kernel has not enough to unpack the image."""
+    bare.until_confirmed(bare.start(web.url(), memory_mib=memory_mib))
     assert bare.is_whole()

@@ -130,8 +130,12 @@ def test_keys_survive_the_round_trip(tmp_path: Path) -> None:
     assert public_bytes(load_signing_key(private)) == key
     public.write_bytes(key)
     assert load_public_key(public) == key
-    with pytest.raises(PayloadInputError, match="exists"):
-        generate_key(private, public)
+    for other in (private, tmp_path / "root.v2.pem"):
+        with pytest.raises(PayloadInputError, match="exists"):
+            generate_key(other, public)
+    with pytest.raises(PayloadInputError, match="another one"):
+        generate_key(tmp_path / "new.pub", tmp_path / "new.pub")
+    assert load_public_key(public) == key, "devices may pin it"
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 31, b"zz" * 32, b"\xff" * 64, b"-----BEGIN PRIVATE KEY-----\n"])
