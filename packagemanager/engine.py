@@ -33,9 +33,9 @@ GOES_ON = "restart, or call it again: it goes on where it is"
 class Resumed:
     """What `Engine.resume` found and did.
 
-    ``found`` is the phase that was there (None: nothing, or a staging that was dropped), ``now`` the one that it is in
-    afterwards: None (nothing under way any more), `TRYING`, `WAITING` (it is recovery's, at the next start), or
-    `DAMAGED`; `DONE` if its owner confirmed it at once.
+    ``found`` is the phase that was there (None: nothing, or a staging that was dropped; `FORWARD`: also one that waited
+    and was begun in vain), ``now`` the one after it: None (nothing under way any more), `TRYING`, `WAITING` (it is
+    recovery's, at the next start), or `DAMAGED`; `DONE` if its owner confirmed it at once.
     ``facts`` are those of the plan, if there was one that reads. ``left`` are paths that could not be brought back as
     they were, each with the reason; empty in all but strange cases (somebody put files into a folder that was new).
     An empty path: why all of it was turned back.
@@ -267,7 +267,7 @@ class Engine:
             return Resumed(WAITING, None, plan.facts, (("", f"{changed}: the transaction that waited is dropped"),))
         self._enter(FORWARD, plan)
         resumed = self._resume_forward(plan)
-        return Resumed(WAITING, resumed.now, plan.facts, resumed.left)
+        return Resumed(WAITING if resumed.now else FORWARD, resumed.now, plan.facts, resumed.left)
 
     def _call_off(self, plan: Plan | None) -> None:
         self._enter(UNDONE, plan)

@@ -18,22 +18,26 @@ if TYPE_CHECKING:
 
 
 class Order:
-    """``bring`` gives the sources of packages by key, for the keys that it is asked for."""
+    """``bring`` gives the sources of packages by key, for the keys that it is asked for.
 
-    __slots__ = ("bring", "serial", "transaction", "wish")
+    ``again``: a set that ran well is brought back into a root that lost it.
+    """
 
-    def __init__(self, wish: Wish, bring: Bring, serial: int, transaction: bytes) -> None:
+    __slots__ = ("again", "bring", "serial", "transaction", "wish")
+
+    def __init__(self, wish: Wish, bring: Bring, serial: int, transaction: bytes, again: bool = False) -> None:
         self.wish = wish
         self.bring = bring
         self.serial = serial
         self.transaction = transaction
+        self.again = again
 
     @property
     def wanted(self) -> Wanted:
         return Wanted(self.serial, self.transaction, self.wish.wanted)
 
 
-def order_of(transaction: Transaction, tree: Tree) -> Order:
+def order_of(transaction: Transaction, tree: Tree, again: bool = False) -> Order:
     """What a transaction that is believed asks of the device whose root is ``tree``."""
     index = transaction.index
 
@@ -50,4 +54,4 @@ def order_of(transaction: Transaction, tree: Tree) -> Order:
         expendable=index.expendable,
         purge=index.purge,
     )
-    return Order(wish, bring, transaction.serial, transaction.manifest.digest)
+    return Order(wish, bring, transaction.serial, transaction.manifest.digest, again)

@@ -266,6 +266,7 @@ class Manager:
             "transaction": order.transaction.hex(),
             "changes": "\n".join(changes.lines()[:LINES_IN_FACTS_MAX]),
             "kind": APPLY,
+            **({"again": "1"} if order.again else {}),
         }
         self._count("prepare", len(plan.steps))
         try:

@@ -165,7 +165,7 @@ def _restore(chosen: argparse.Namespace, _place: cli.Place) -> int:
     if code != cli.EXIT_RESTART:
         return code
     tell_console(f"unbrick: packages: {text}")
-    if not chosen.restart:
+    if not chosen.restart or outcome == "staged-again":
         return code
     from recovery.cli import restart
 
@@ -184,6 +184,10 @@ _OUTCOMES = {
     "nothing": (cli.EXIT_NOTHING, "nothing to do"),
     "restart": (cli.EXIT_RESTART, "this start has a temporary system state: unbrick reboot"),
     "staged": (cli.EXIT_RESTART, "the packages that ran well come back at the next start: unbrick reboot"),
+    "staged-again": (
+        cli.EXIT_RESTART,
+        "the packages that ran well were dropped here once; they are tried again at the next start: unbrick reboot",
+    ),
 }
 _RESTART = cli.Option("--restart", "restart where that is needed", flag=True)
 VERBS = (

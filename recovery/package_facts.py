@@ -16,6 +16,11 @@ def serial_of(facts: dict[str, str]) -> int:
     return serial if serial <= SERIAL_MAX else 0
 
 
+def is_again(facts: dict[str, str]) -> bool:
+    """Whether it brings a set that ran well back into a root that lost it."""
+    return facts.get("again") == "1"
+
+
 def name_of(facts: dict[str, str]) -> bytes:
     """The digest of its manifest, never `NO_DIGEST`."""
     try:

@@ -20,15 +20,10 @@ if TYPE_CHECKING:
 
 
 class PackageLedger:
-    """The journal, for transactions of packages. Every method raises ``JournalError`` where nothing can be written.
+    """The journal, for transactions of packages. Every method raises ``JournalError`` where nothing can be written."""
 
-    ``again``: a set that ran well is brought back into a root that lost it. It is not called good before it has run
-    well there, so that one that fails is not brought back again and again.
-    """
-
-    def __init__(self, ledger: Ledger, again: bool = False) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._again = again
 
     def check(self) -> int:
         """Whether a transaction may begin now: the serial of the last one. Raises ``UpdateError`` where it may not.
@@ -44,9 +39,7 @@ class PackageLedger:
 
         def learn(record: Record) -> dict[str, Any]:
             check_confirmed(record)
-            good = 0 if self._again else record.packages_good
-            serial_max = max(serial, record.packages_serial)
-            return {"packages_serial": serial_max, "packages_digest": digest, "packages_good": good}
+            return {"packages_serial": max(serial, record.packages_serial), "packages_digest": digest}
 
         self._ledger.advance("packages_staged", CODES["packages-pending"], learn)
 

@@ -9,15 +9,17 @@ from packagemanager.database import Database
 from packagemanager.errors import PackageError, RefusedError
 from packagemanager.order import order_of
 from packagemanager.phases import FORWARD, TRYING, WAITING
+from packagemanager.places import FOLDER
 from packagemanager.store import way_back
 from packagemanager.transact import Manager
 from packagemanager.transaction import Transaction
+from packagemanager.whole_file import read_whole
 from payload.bundle import is_far, read_header
 from payload.errors import PayloadError
 from payload.place import bundle_bytes
 from payload.sources import FileSource
 from recovery import update
-from recovery.package_facts import name_of, serial_of
+from recovery.package_facts import SERIAL_MAX, name_of, serial_of
 from recovery.package_ledger import PackageLedger
 
 TYPE_CHECKING = False
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from recovery.workshop import Workshop
     from statemachine.record import Record
 
-NOTHING, RESTART, STAGED = "nothing", "restart", "staged"
+NOTHING, RESTART, STAGED, STAGED_AGAIN = "nothing", "restart", "staged", "staged-again"
+RESTORED = f"{FOLDER}/restored"
+RESTORED_BYTES_MAX = 32
 NO_SERIAL = -1
 
 
@@ -62,8 +66,8 @@ class Packages:
         self._store = store
         self._is_scratch = is_scratch
 
-    def manager(self, again: bool = False) -> Manager:
-        return Manager(self._tree, run=self._run, ledger=PackageLedger(self._ledger, again), alive=self._workshop.alive)
+    def manager(self) -> Manager:
+        return Manager(self._tree, run=self._run, ledger=PackageLedger(self._ledger), alive=self._workshop.alive)
 
     def look(self, source: Reader, last_serial: int) -> Order:
         """The transaction in ``source``, believed and newer. Raises ``PackageError``, ``PayloadError``."""
@@ -112,8 +116,9 @@ class Packages:
     def restore(self) -> str:
         """Have the next start bring back the set that ran well, where this root does not have it.
 
-        `RESTART`: this root is a temporary one; `STAGED`: recovery does it at the next start; `NOTHING`: all is there,
-        or there is no such set.
+        `RESTART`: this root is a temporary one; `STAGED`: recovery does it at the next start; `STAGED_AGAIN`: the same,
+        and it was staged in this root before, in vain: nobody has to restart for it; `NOTHING`: all is there, or there
+        is no such set.
 
         Raises:
             PackageError: it cannot be brought back with what is kept here.
@@ -134,8 +139,19 @@ class Packages:
                 "Ask the master for a full transaction: `unbrick packages status --json` has what it needs to know.",
             )
         self._forget_all_but([serial for serial in kept if serial <= goal])
-        self.manager(again=True).apply(order_of(kept[way[0]], self._tree), live=False)
-        return STAGED
+        self.manager().apply(order_of(kept[way[0]], self._tree, again=True), live=False)
+        return STAGED if self._is_first(way[0]) else STAGED_AGAIN
+
+    def _is_first(self, serial: int) -> bool:
+        """Whether this root never waited for the transaction to come back; it is remembered in the root."""
+        text = b"%d\n" % serial
+        try:
+            if read_whole(self._tree, RESTORED, RESTORED_BYTES_MAX) == text:
+                return False
+            self._tree.replace(RESTORED, text)
+        except (OSError, ValueError):
+            return False
+        return True
 
     def _goal(self, good: int) -> int:
         """The transaction whose set ran well: the newest that is not newer than the journal's ``good``. That is too
@@ -154,7 +170,7 @@ class Packages:
 
     def _keep(self, record: Record, manifest: Manifest, header: Header, source: Reader) -> Reader:
         """Keep a transaction, beside those that lead to the set before it, or the one of that set where nothing leads
-        to it; the others make room.
+        to it; the others make room. Where no such set is known, that of the newest one that is kept may be it.
 
         Returns: what to read it from: nothing of it is fetched twice, but where a server gave other bytes.
         """
@@ -163,7 +179,8 @@ class Packages:
         if self._has(header, manifest):
             return self._opened(manifest.version)
         kept, base = self._kept(), self._base
-        goal = self._goal(record.packages_good or self.manager().last().serial)
+        known = record.packages_good or self.manager().last().serial or record.packages_serial
+        goal = self._goal(known or SERIAL_MAX)
         way = way_back(list(kept), goal, lambda one: _can_start(kept[one], base))
         self._forget_all_but(way or [goal])
         try:

@@ -10,9 +10,9 @@ import time
 
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError
-from packagemanager.phases import APPLY, DAMAGED, DONE, TRYING, UNDONE
+from packagemanager.phases import APPLY, DAMAGED, DONE, TRYING, UNDONE, WAITING
 from recovery.console import note
-from recovery.package_facts import name_of, serial_of
+from recovery.package_facts import is_again, name_of, serial_of
 from statemachine.reasons import CODES
 
 TYPE_CHECKING = False
@@ -85,37 +85,47 @@ def _finish(engine: Engine, record: Record) -> Result:
         return _DAMAGED
     if resumed.now == TRYING and resumed.facts.get("kind", APPLY) != APPLY:
         engine.done()  # a repair or an adoption: there is nothing to be tried
-        return _undone(DONE)
+        return "packages_undone", CODES["packages-absent"], {}
     if resumed.now == TRYING:
         note(f"packages: transaction {serial_of(resumed.facts)} is in the root")
         return "packages_finished", CODES["packages-finished"], _learned(record, resumed.facts)
-    return _undone(resumed.found)
+    if resumed.found == WAITING:
+        return "packages_undone", CODES["packages-undone"], {}
+    return _undone(resumed.found, resumed.facts)
 
 
 def _undo(engine: Engine, _record: Record) -> Result:
-    phase = engine.phase()
+    phase, facts = engine.phase(), engine.facts()
     if phase == DAMAGED:
         return _DAMAGED
     if phase in (None, DONE, UNDONE):
         engine.resume()
     else:
         _tell(engine.back())
-    return _undone(phase)
+    return _undone(phase, facts)
 
 
 _DAMAGED: Result = ("packages_damaged", CODES["packages-damaged"], {})
 
 
-def _undone(phase: str | None) -> Result:
+def _undone(phase: str | None, facts: dict[str, str]) -> Result:
     """``phase`` is the one that was found."""
-    word = "packages-absent" if phase in (None, DONE) else "packages-undone"
-    return "packages_undone", CODES[word], {}
+    if phase in (None, DONE):
+        return "packages_undone", CODES["packages-absent"], {}
+    return "packages_undone", CODES["packages-undone"], {} if phase == UNDONE else _forgotten(facts)
+
+
+def _forgotten(facts: dict[str, str]) -> dict[str, Any]:
+    """A set that is brought back is not called good before it has run well there: one that fails does not come again
+    and again. One that waited and was dropped did not fail.
+    """
+    return {"packages_good": 0} if is_again(facts) else {}
 
 
 def _learned(record: Record, facts: dict[str, str]) -> dict[str, Any]:
     """What the root says of the transaction that is on trial in it; the journal may be a new one."""
     serial = max(record.packages_serial, serial_of(facts))
-    return {"packages_serial": serial, "packages_digest": name_of(facts)}
+    return {"packages_serial": serial, "packages_digest": name_of(facts), **_forgotten(facts)}
 
 
 def _tell(left: tuple[tuple[str, str], ...]) -> None:

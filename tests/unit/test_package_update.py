@@ -14,7 +14,7 @@ import pytest
 
 from packagemanager import cli, places
 from packagemanager.engine import Engine
-from packagemanager.errors import PackageError, RefusedError, TransactionError
+from packagemanager.errors import BlockedError, PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
 from packagemanager.phases import WAITING
 from packagemanager.process import Ended
@@ -26,11 +26,11 @@ from packagemanager.store import Store
 from packagemanager.wanted import PATH as WANTED
 from payload.bundle import read_header
 from payload.errors import PayloadError
-from recovery import package_update, packages, update
+from recovery import cli_packages, package_update, packages, update
 from recovery.package_commit import check_scripts, commit_confirmed, settle
 from recovery.package_ledger import PackageLedger
 from recovery.package_phase import ON_TRIAL, packages_phase
-from recovery.package_update import NOTHING, RESTART, STAGED, Packages
+from recovery.package_update import NOTHING, RESTART, STAGED, STAGED_AGAIN, Packages
 from recovery.update import UpdateError
 from recovery.workshop import Workshop
 from statemachine.reasons import CODES
@@ -367,8 +367,8 @@ def test_a_state_that_was_set_aside_gets_its_packages_back(world: World) -> None
     world.lose_state()
     assert world.packages(is_scratch=True).restore() == RESTART
     assert world.packages().restore() == STAGED
-    assert world.record.packages_good == 0, "it has to run well in this state"
     assert world.recover() == "packages_finished"
+    assert world.record.packages_good == 0, "it has to run well in this state"
     world.mark_good()
     assert (world.content(), world.record.packages_good) == ("7.0", 7)
     assert world.packages().restore() == NOTHING
@@ -384,6 +384,75 @@ def test_what_fails_when_it_comes_back_does_not_come_back_again(world: World) ->
     world.recover("undo")
     world.mark_good()
     assert world.packages().restore() == NOTHING
+
+
+@pytest.mark.requirement("D8")
+def test_what_is_dropped_when_it_comes_back_may_come_back_later(world: World) -> None:
+    """The time of a kept file is enough. Nobody has to restart for it once more: else the device could go round."""
+    taken(world, 7)
+    world.lose_state()
+    for outcome in (STAGED, STAGED_AGAIN):
+        assert world.packages().restore() == outcome
+        os.utime(world.root / "var/lib/dpkg/status", ns=(0, 1))
+        assert world.recover() == "packages_undone"
+        os.utime(world.root / "var/lib/dpkg/status", ns=(0, 2))
+        world.mark_good()
+        assert (world.content(), world.record.packages_good, world.store.serials()) == ("", 7, [7])
+    assert world.packages().restore() == STAGED_AGAIN
+    world.packages().undo()
+    world.mark_good()
+    assert world.packages().restore() == STAGED_AGAIN, "as one that the owner called off"
+    assert world.recover() == "packages_finished"
+    world.mark_good()
+    assert (world.content(), world.packages().restore()) == ("7.0", NOTHING)
+
+
+@pytest.mark.parametrize(("outcome", "restarts"), [(STAGED, 1), (STAGED_AGAIN, 0), (NOTHING, 0)])
+def test_the_command_restarts_once_for_what_comes_back(
+    monkeypatch: pytest.MonkeyPatch, outcome: str, restarts: int
+) -> None:
+    restart = Mock(return_value=cli.EXIT_RESTART)
+    monkeypatch.setattr("recovery.cli.restart", restart)
+    monkeypatch.setattr("recovery.running_root.running_root", Mock())
+    monkeypatch.setattr(cli_packages, "packages_of", Mock(**{"return_value.restore.return_value": outcome}))
+    monkeypatch.setattr(cli_packages, "tell_console", Mock())
+    code = cli_packages._restore(Namespace(json=True, restart=True), Mock())
+    assert (restart.call_count, code) == (restarts, cli.EXIT_NOTHING if outcome == NOTHING else cli.EXIT_RESTART)
+
+
+@pytest.mark.requirement("D8")
+def test_what_is_in_the_way_when_it_comes_back_does_not_come_back_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blocked(*_arguments: object) -> None:
+        raise BlockedError("/etc/sample: immutable", "look what is there")
+
+    taken(world, 7)
+    world.lose_state()
+    assert world.packages().restore() == STAGED
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "_forward", blocked)
+        assert world.recover() == "packages_undone"
+    assert (world.record.reason, world.record.packages_good) == (CODES["packages-undone"], 0)
+
+
+@pytest.mark.requirement("D8")
+@pytest.mark.parametrize("forgotten", [{}, {"packages_serial": 0}])
+def test_where_no_good_set_is_known_what_is_kept_is_not_wiped_by_a_refused_transaction(
+    world: World, forgotten: dict[str, int]
+) -> None:
+    taken(world, 7)
+    world.lose_state()
+    world.packages().restore()
+    world.recover()
+    world.device.journal().persist(world.record.but(state="UNDOING_PACKAGES"))
+    world.recover("undo")
+    world.mark_good()
+    world.device.journal().persist(world.record.but(**forgotten))
+    refused = world.master.add("refused", "8.0", {"etc/refused": b""}, Depends="nobody-has-it")
+    with pytest.raises(PackageError):
+        apply(world, world.transaction(refused, serial=8), live=True)
+    assert (world.store.serials(), world.record.packages_good) == ([7, 8], 0)
 
 
 @pytest.mark.requirement("D8")
@@ -535,7 +604,7 @@ def test_transactions_that_are_refused_do_not_pile_up(world: World) -> None:
         refused = world.master.add("refused", f"{serial}.0", {"etc/refused": b""}, Depends="nobody-has-it")
         with pytest.raises(PackageError):
             apply(world, world.transaction(refused, serial=serial), live=True)
-        assert world.store.serials() == [serial]
+        assert world.store.serials() == [one for one in (serial - 1, serial) if one], "and the newest before it"
     assert world.record.packages_serial == 0
 
 
