@@ -90,7 +90,7 @@ def _finish(engine: Engine, record: Record) -> Result:
         note(f"packages: transaction {serial_of(resumed.facts)} is in the root")
         return "packages_finished", CODES["packages-finished"], _learned(record, resumed.facts)
     if resumed.found == WAITING:
-        return "packages_undone", CODES["packages-undone"], {}
+        return "packages_undone", CODES["packages-changed-meanwhile"], {}
     return _undone(resumed.found, resumed.facts)
 
 

@@ -203,7 +203,7 @@ def test_an_edit_of_the_owner_while_it_waits_is_his_and_the_transaction_is_dropp
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns // 10**9 * 10**9 + 12345))
     assert world.recover() == "packages_undone"
     assert (world.content(), packages_phase(str(world.root))) == ("9.9", b"")
-    assert (world.record.state, world.record.reason) == ("TRYING", CODES["packages-undone"])
+    assert (world.record.state, world.record.reason) == ("TRYING", CODES["packages-changed-meanwhile"])
 
 
 @pytest.mark.requirement("M20")
