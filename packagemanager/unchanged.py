@@ -45,12 +45,25 @@ def difference(tree: Tree, plan: Plan) -> str:
     except RefusedError as error:
         return str(error)
     for number, operation in enumerate(plan.operations):
-        if operation.act == REMOVE or operation.kept:
-            for found in (tree.look(places.old(number)), steps.look(tree, operation.path)):
-                if found is None or _attributes(found) != _attributes(operation):
-                    return f"/{operation.path}: it changed since it was looked at"
+        if not _is_as_noted(tree, number, operation):
+            return f"/{operation.path}: it changed since it was looked at"
     return ""
 
 
+def _is_as_noted(tree: Tree, number: int, operation: Operation) -> bool:
+    """Of a folder that is to be removed, whatever its time is: that changes with every name in it."""
+    if operation.act == REMOVE_DIRECTORY:
+        folder = steps.look(tree, operation.path)
+        return folder is not None and _owned(folder) == _owned(operation)
+    if operation.act != REMOVE and not operation.kept:
+        return True
+    names = tree.look(places.old(number)), steps.look(tree, operation.path)
+    return all(found is not None and _attributes(found) == _attributes(operation) for found in names)
+
+
+def _owned(one: Stat | Operation) -> tuple[int, ...]:
+    return one.mode, one.uid, one.gid
+
+
 def _attributes(one: Stat | Operation) -> tuple[int, ...]:
-    return one.mode, one.uid, one.gid, one.size, one.mtime, one.nanoseconds
+    return *_owned(one), one.size, one.mtime, one.nanoseconds

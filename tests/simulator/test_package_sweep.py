@@ -15,7 +15,7 @@ from packagemanager import places
 from packagemanager.engine import Engine, Resumed
 from packagemanager.entry import DIRECTORY, FILE
 from packagemanager.errors import RefusedError
-from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, Operation
+from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY, Operation
 from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE, WAITING
 from tests.simulator.file_sets import NEW, OLD
 from tests.simulator.filesystem import FileSystem, Moment
@@ -254,6 +254,15 @@ def test_what_changed_since_it_was_prepared_turns_the_transaction_back(judge: Ju
 def meanwhile(tree: FileSystem, operation: Operation) -> Iterator[FileSystem]:
     """The system after each thing that somebody may have done to the path while the transaction waited."""
     found = tree.look(operation.path)
+    if operation.act == REMOVE_DIRECTORY and found is not None:
+        for folder in (
+            (found.mode ^ 0o070, found.uid, found.gid),
+            (found.mode, 7, found.gid),
+            (found.mode, found.uid, 7),
+        ):
+            edited = tree.restarted()
+            edited.set_attributes(operation.path, *folder, found.mtime)
+            yield edited
     if tree.resolve(operation.path) != operation.path or (found is not None and found.kind == DIRECTORY):
         return
     if found is not None:
@@ -288,7 +297,7 @@ def test_what_changed_while_it_waited_is_not_touched_and_the_transaction_is_drop
             assert resumed.left[0][1].endswith("the transaction that waited is dropped")
             assert snapshot(changed) == before and not is_left(changed)
             seen[operation.act] += 1
-    assert set(seen) == {PUT, REMOVE, MAKE_DIRECTORY} and seen.total() > 40
+    assert set(seen) == {PUT, REMOVE, MAKE_DIRECTORY, REMOVE_DIRECTORY} and seen.total() > 40
 
 
 def test_one_that_waits_is_called_off_without_touching_a_path(judge: Judge) -> None:
