@@ -359,3 +359,22 @@ def test_a_server_is_asked_for_something_newer_by_its_header_alone(device: Comma
         assert (nothing.returncode, "nothing newer: version 1 is there" in nothing.stdout) == (2, True)
         assert device.run("install", server.url).returncode == 4
         assert device.run("check", server.url).returncode == 4
+
+
+RESTORING = """
+import argparse, sys
+from unittest.mock import Mock
+sys.path.insert(0, sys.argv[1])
+sys.modules["device_config"] = Mock(CONFIG={})
+from recovery import cli, cli_packages, running_root
+cli_packages.packages_of = Mock(**{"return_value.restore.return_value": sys.argv[2]})
+running_root.running_root, cli_packages.tell_console, cli.restart = Mock(), Mock(), Mock(return_value=99)
+sys.exit(cli_packages._restore(argparse.Namespace(json=True, restart=True), Mock()))
+"""
+
+
+@pytest.mark.requirement("D8")
+@pytest.mark.parametrize(("outcome", "code"), [("nothing", 2), ("restart", 99), ("staged", 99), ("staged-again", 4)])
+def test_packages_that_were_dropped_once_wait_for_a_restart_that_comes_anyway(outcome: str, code: int) -> None:
+    words = [sys.executable, "-c", RESTORING, str(ROOT), outcome]
+    assert subprocess.run(words, capture_output=True, timeout=60, check=False).returncode == code

@@ -26,7 +26,7 @@ from packagemanager.store import Store
 from packagemanager.wanted import PATH as WANTED
 from payload.bundle import read_header
 from payload.errors import PayloadError
-from recovery import cli_packages, package_update, packages, update
+from recovery import package_update, packages, update
 from recovery.package_commit import check_scripts, commit_confirmed, settle
 from recovery.package_ledger import PackageLedger
 from recovery.package_phase import ON_TRIAL, packages_phase
@@ -405,19 +405,6 @@ def test_what_is_dropped_when_it_comes_back_may_come_back_later(world: World) ->
     assert world.recover() == "packages_finished"
     world.mark_good()
     assert (world.content(), world.packages().restore()) == ("7.0", NOTHING)
-
-
-@pytest.mark.parametrize(("outcome", "restarts"), [(STAGED, 1), (STAGED_AGAIN, 0), (NOTHING, 0)])
-def test_the_command_restarts_once_for_what_comes_back(
-    monkeypatch: pytest.MonkeyPatch, outcome: str, restarts: int
-) -> None:
-    restart = Mock(return_value=cli.EXIT_RESTART)
-    monkeypatch.setattr("recovery.cli.restart", restart)
-    monkeypatch.setattr("recovery.running_root.running_root", Mock())
-    monkeypatch.setattr(cli_packages, "packages_of", Mock(**{"return_value.restore.return_value": outcome}))
-    monkeypatch.setattr(cli_packages, "tell_console", Mock())
-    code = cli_packages._restore(Namespace(json=True, restart=True), Mock())
-    assert (restart.call_count, code) == (restarts, cli.EXIT_NOTHING if outcome == NOTHING else cli.EXIT_RESTART)
 
 
 @pytest.mark.requirement("D8")
