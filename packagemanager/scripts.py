@@ -229,8 +229,15 @@ def _to_take_back(plan: ScriptPlan, done: int) -> list[Call]:
     """What belongs to turns that were begun: of those whose call was the next, nobody knows how far it came."""
     if done >= len(plan.before):
         return plan.back
-    begun = {call.package for call in plan.before[: done + 1]}
-    return [call for call in plan.back if call.package in begun]
+    begun = plan.before[: done + 1]
+    return [call for call in plan.back if any(_of_one_turn(call, one) for one in begun)]
+
+
+def _of_one_turn(one: Call, other: Call) -> bool:
+    """Of a package for two architectures, each has its turn (`lib:amd64`, `lib:i386`). Of one that becomes such a
+    package, or is it no more, the two versions have two names: its own (`lib`) and one of those.
+    """
+    return one.package == other.package and (one.info == other.info or one.package in {one.info, other.info})
 
 
 class _Triggers:

@@ -97,6 +97,48 @@ def test_nobody_is_told_of_an_undoing_when_the_new_set_stays() -> None:
     assert seen > 100
 
 
+def told_of_a_failure(*unpacked: Turn) -> list[tuple[str, ...]]:
+    """What is said, and to which architecture's, when the first script of these turns fails."""
+    tree = system()
+    told: list[tuple[str, ...]] = []
+
+    def run(_program: str, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+        told.append((environment["DPKG_MAINTSCRIPT_ARCH"], environment["DPKG_MAINTSCRIPT_NAME"], words[0]))
+        return Ended(1, b"")
+
+    text = SCRIPT.encode()
+    for turn in unpacked:
+        for name in turn.old_scripts:
+            tree.write(f"{scripts.INFO}/{turn.old_info}.{name}", (text,))
+    made = scripts.Scripts(tree, run, "boot")
+    plan = script_plan.make(script_plan.Changes((), unpacked, unpacked))
+    made.keep(plan, {(turn.info, "new"): dict.fromkeys(turn.new_scripts, text) for turn in unpacked})
+    with suppress(ScriptError):
+        made.before()
+    told.clear()
+    made.back()
+    return told
+
+
+@pytest.mark.requirement("M20")
+def test_of_a_package_for_two_architectures_the_one_that_began_is_told() -> None:
+    both = [
+        Turn(
+            "lib", architecture, old="1", new="2", info=f"lib:{architecture}", old_scripts=SCRIPTS, new_scripts=SCRIPTS
+        )
+        for architecture in ("amd64", "i386")
+    ]
+    assert told_of_a_failure(*both) == [("amd64", "postrm", "abort-upgrade"), ("amd64", "postinst", "abort-upgrade")]
+
+
+@pytest.mark.requirement("M20")
+@pytest.mark.parametrize("infos", [("lib", "lib:amd64"), ("lib:amd64", "lib")])
+def test_a_package_whose_two_versions_have_two_names_is_told_by_both(infos: tuple[str, str]) -> None:
+    turn = Turn("lib", "amd64", old="1", new="2", old_info=infos[0], info=infos[1],
+                old_scripts=SCRIPTS, new_scripts=SCRIPTS)  # fmt: skip
+    assert told_of_a_failure(turn) == [("amd64", "postrm", "abort-upgrade"), ("amd64", "postinst", "abort-upgrade")]
+
+
 class Activating(Scripts):
     """Its postinst activates a trigger, as dpkg-trigger does."""
 
