@@ -5,7 +5,8 @@ whole process group is ended. What it starts on purpose and leaves behind (a dae
 it would under dpkg. Knows nothing of packages.
 
 Between the two is the *keeper*, a fork of the caller that leads the session. It ends the program when the caller is
-gone, however that ended, and the caller's locks (flock) are held until then: nobody else works beside a program.
+gone, however that ended, and the caller's locks (flock) are held until then: nobody else works beside a program. It is
+in the program's process group, so it blocks every signal: those that a program sends to its group are not for it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ CLOSED_POLL_SECONDS = 0.005
 # What a killed group needs at most to be gone; a process that the kernel cannot end is left to it.
 ENDING_SECONDS_MAX = 5.0
 EXIT_NOT_STARTED = 127
-# Whoever ends the caller and all that belongs to it means the program, too; the keeper tells of both.
-_FOR_THE_PROGRAM = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+_ALL_SIGNALS = signal.valid_signals()
 
 
 class Ended:
@@ -59,13 +59,25 @@ class _Running:
     def end(self) -> int:
         """End the program and its process group; the exit code, or SIGKILL's where the kernel does not let go of it."""
         self._let_go()
-        deadline = time.monotonic() + ENDING_SECONDS_MAX
-        while time.monotonic() < deadline:
+        code = self._code_within(0)
+        if code is None:
+            os.kill(self.process, signal.SIGCONT)  # a program can stop its group, and the keeper with it
+            code = self._code_within(ENDING_SECONDS_MAX)
+        if code is None:
+            _kill_group(self.process)
+            code = self._code_within(ENDING_SECONDS_MAX)
+        return -signal.SIGKILL if code is None else code
+
+    def _code_within(self, seconds: float) -> int | None:
+        """The keeper's exit code, if it ends within that time."""
+        deadline = time.monotonic() + seconds
+        while True:
             ended, status = os.waitpid(self.process, os.WNOHANG)
             if ended:
                 return os.waitstatus_to_exitcode(status)
+            if time.monotonic() >= deadline:
+                return None
             time.sleep(CLOSED_POLL_SECONDS)
-        return -signal.SIGKILL
 
     def close(self) -> None:
         self._let_go()
@@ -82,8 +94,14 @@ def run(root: str, program: str, arguments: Sequence[str], environment: Mapping[
 
     Raises: OSError when there is no process to be had; a program that cannot be started ends with 127.
     """
-    running = _start(root, program, arguments, environment)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)  # the keeper begins with none
     try:
+        running = _start(root, program, arguments, environment)
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return _wait(running, time.monotonic() + seconds_max)
     except BaseException:  # Ctrl-C: what its caller does now must not run beside the program
         _abandon(running)
@@ -122,8 +140,6 @@ def _keep(become: Callable[[], object], output: int, watched: int) -> None:
         process = os.fork()
         if process == 0:
             become()
-        for number in _FOR_THE_PROGRAM:
-            signal.signal(number, signal.SIG_IGN)
         code = _watch(process, watched)
     except BaseException as error:
         os.write(2, f"{error}\n".encode(errors="replace"))
@@ -132,22 +148,32 @@ def _keep(become: Callable[[], object], output: int, watched: int) -> None:
 
 
 def _watch(process: int, watched: int) -> int:
-    ending = os.pidfd_open(process)
-    readable, _, _ = select.select([ending, watched], [], [])
-    if ending not in readable:
+    """The program's exit code. A program that cannot be watched (a pidfd needs Linux 5.3) is ended, with its group."""
+    try:
+        ending = os.pidfd_open(process)
+        readable, _, _ = select.select([ending, watched], [], [])
+        if ending not in readable:
+            os.kill(process, signal.SIGKILL)
+            select.select([ending], [], [], ENDING_SECONDS_MAX)
+            os.killpg(0, signal.SIGKILL)
+    except BaseException as error:
         os.kill(process, signal.SIGKILL)
-        select.select([ending], [], [], ENDING_SECONDS_MAX)
+        os.waitpid(process, 0)
+        os.write(2, f"it cannot be watched: {error}\n".encode(errors="replace"))
         os.killpg(0, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def _end_as(code: int) -> None:
     """End with the code of a program, by the same signal where one has ended it."""
-    if code < 0:
-        if code != -signal.SIGKILL:
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code)
+    try:
+        if code < 0:
+            if code != -signal.SIGKILL:
+                signal.signal(-code, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, (-code,))
+            os.kill(os.getpid(), -code)
+    finally:
+        os._exit(code if code >= 0 else EXIT_NOT_STARTED)
 
 
 def _become(root: str, program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -155,6 +181,7 @@ def _become(root: str, program: str, arguments: Sequence[str], environment: Mapp
     try:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and who is started inherits that
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if root != "/":
             os.chroot(root)
         os.chdir("/")
@@ -180,12 +207,16 @@ def _wait(running: _Running, deadline: float) -> Ended:
 def _code(process: int, status: int) -> int:
     """The exit code of the keeper that is gone. Whoever killed it has left the program alone."""
     code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGKILL:
-        try:
-            os.killpg(process, signal.SIGKILL)
-        except ProcessLookupError:
-            return code
+    if code == -signal.SIGKILL or (code < 0 and -code not in _ALL_SIGNALS):  # libc's own (32, 33) cannot be blocked
+        _kill_group(process)
     return code
+
+
+def _kill_group(process: int) -> None:
+    try:
+        os.killpg(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
 
 
 def _read(reading: int, said: bytes, seconds: float) -> bytes:

@@ -1,5 +1,6 @@
 """Programs that packages bring along are bounded: in time, with all that they started, and in what they say."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from packagemanager import process
 from packagemanager.process import EXIT_NOT_STARTED, OUTPUT_BYTES_MAX, Ended, run
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "WORD": "given"}
@@ -117,8 +119,65 @@ def test_a_program_that_a_signal_ends_is_told_with_it(number: int) -> None:
     assert shell(f"ulimit -c 0; kill -{number} $$").code == -number
 
 
-def test_a_signal_to_the_whole_group_is_the_programs_matter() -> None:
-    assert shell("trap '' TERM; kill 0; exit 3").code == 3
+@pytest.mark.requirement("M20")
+@pytest.mark.parametrize("number", sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}))
+def test_a_signal_to_the_whole_group_is_the_programs_matter(number: int) -> None:
+    assert shell(f"trap '' {number}; kill -{number} 0; sleep 0.05; exit 3").code == 3
+
+
+@pytest.mark.requirement("M20")
+@pytest.mark.parametrize("number", [32, 33])
+def test_with_a_keeper_that_libc_lets_a_signal_end_the_program_ends(tmp_path: Path, number: int) -> None:
+    ended = shell(f"echo $$ >{tmp_path}/program; kill -{number} $PPID; sleep 1234")
+    assert (ended.code, ended.ended_by_us) == (-number, False)
+    until_ended(int((tmp_path / "program").read_text()))
+
+
+@pytest.mark.requirement("M20")
+def test_a_program_that_stops_its_group_is_ended_in_its_time(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    started = time.monotonic()
+    ended = shell(f"echo $$ $PPID >{pids}; kill -STOP 0; echo went on", seconds_max=0.5)
+    assert (ended.ended_by_us, ended.output) == (True, b"")
+    assert time.monotonic() - started < 3
+    for pid in pids.read_text().split():
+        assert not is_running(int(pid))
+
+
+@pytest.mark.requirement("M20")
+def test_a_keeper_that_does_not_end_the_program_is_ended_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if it were stopped again each time that it is to go on."""
+    monkeypatch.setattr(process, "ENDING_SECONDS_MAX", 0.3)
+    monkeypatch.setattr(signal, "SIGCONT", 0)
+    pids = tmp_path / "pids"
+    ended = shell(f"echo $$ $PPID >{pids}; kill -STOP $PPID; sleep 1234", seconds_max=0.5)
+    assert (ended.code, ended.ended_by_us) == (-signal.SIGKILL, True)
+    for pid in pids.read_text().split():
+        until_ended(int(pid))
+
+
+@pytest.mark.requirement("M20")
+def test_a_program_that_cannot_be_watched_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a Linux before 5.3."""
+    pid = tmp_path / "pid"
+
+    def absent(_process: int) -> int:
+        while not pid.exists() or not pid.read_text().endswith("\n"):
+            time.sleep(0.01)
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", absent)
+    ended = shell(f"echo $$ >{pid}; sleep 1234")
+    assert (ended.code, ended.ended_by_us) == (-signal.SIGKILL, False)
+    assert ended.output.endswith(b"it cannot be watched: [Errno 38] Function not implemented\n")
+    assert not is_running(int(pid.read_text()))
+
+
+def test_no_signal_is_blocked_for_the_program_nor_afterwards_for_its_caller() -> None:
+    assert b"\nSigBlk:\t0000000000000000\n" in shell("cat /proc/self/status").output
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
 
 
 def test_a_daemon_that_a_program_leaves_behind_lives_on(tmp_path: Path) -> None:
@@ -147,16 +206,16 @@ def test_a_program_sees_its_root_alone(tmp_path: Path) -> None:
     assert run(str(tmp_path), "/bin/sh", (), ENVIRONMENT, 5).code == EXIT_NOT_STARTED
 
 
-def until_ended(process: int, seconds_max: float = 5.0) -> None:
+def until_ended(pid: int, seconds_max: float = 5.0) -> None:
     deadline = time.monotonic() + seconds_max
-    while is_running(process):
+    while is_running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def is_running(process: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
     return state != "Z"
