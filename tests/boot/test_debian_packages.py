@@ -29,7 +29,7 @@ Conflicts=shutdown.target
 [Service]
 Type=oneshot
 ExecStart=/bin/sh -c '{first}; unbrick packages apply {options} {where} >/dev/console 2>&1; code=$$?; \\
-  echo "apply ended with $$code" >/dev/console; sync; [ $$code != {restart} ] || unbrick reboot'
+  sync; echo "apply ended with $$code" >/dev/console; [ $$code != {restart} ] || unbrick reboot'
 """
 
 
