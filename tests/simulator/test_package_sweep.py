@@ -7,7 +7,7 @@ files that a person changed, new trees, trees that go, and attributes alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -44,32 +44,30 @@ def judge() -> Judge:
     return Judge()
 
 
+def recorded(judge: Judge, act: Callable[[FileSystem], object], end: str, flushes: int) -> list[Moment]:
+    """What ``act`` does when nothing cuts it: how it ends, and with how many flushes, is checked."""
+    tree = judge.start.restarted()
+    moments = watched(tree, act)
+    assert judge.clean(tree, "no cut") == end
+    assert tree.flushes == flushes
+    return moments
+
+
 @pytest.fixture(scope="module")
 def applied(judge: Judge) -> list[Moment]:
-    tree = judge.start.restarted()
-    moments = watched(tree, apply)
-    assert judge.clean(tree, "no cut") == "new"
-    assert tree.flushes == APPLY_FLUSHES
-    return moments
+    return recorded(judge, apply, "new", APPLY_FLUSHES)
 
 
 @pytest.fixture(scope="module")
 def waited(judge: Judge) -> list[Moment]:
     """Until recovery has begun."""
-    tree = judge.start.restarted()
-    moments = watched(tree, apply_at_start)
-    assert judge.clean(tree, "no cut") == "new"
-    assert tree.flushes == APPLY_FLUSHES + WAITING_FLUSHES
-    return until_trying(moments)
+    return until_trying(recorded(judge, apply_at_start, "new", APPLY_FLUSHES + WAITING_FLUSHES))
 
 
 @pytest.fixture(scope="module")
 def undone(judge: Judge) -> list[Moment]:
     """From where it differs from what is applied for good."""
-    tree = judge.start.restarted()
-    moments = watched(tree, apply_and_undo)
-    assert judge.clean(tree, "no cut") == "old"
-    assert tree.flushes == APPLY_FLUSHES + UNDO_FLUSHES
+    moments = recorded(judge, apply_and_undo, "old", APPLY_FLUSHES + UNDO_FLUSHES)
     return moments[len(until_trying(moments)) :]
 
 
