@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
-from recovery import actions
+from recovery import actions, disks
 from recovery.disks import MissingRegion, ToldRegion
 from recovery.keyring import Keyring
 from statemachine.reasons import CODES
@@ -105,6 +106,28 @@ def test_a_journal_that_takes_records_again_is_opened_anew(
     record = broken.boot()
     assert (record.state, record.attempts_left) == ("TRYING", journal.record.attempts_left - 1)
     assert rests == [CODES["journal-unwritable"]] * RESTS
+
+
+def test_a_partition_that_lies_over_a_region_goes_and_the_boot_area_of_an_emmc_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers as in sysfs: sectors; a boot area has no start and no number."""
+    added: list[tuple[object, ...]] = []
+    monkeypatch.setattr(disks, "_BLOCK", str(tmp_path))
+    monkeypatch.setattr(disks, "_add_partition", lambda *told: added.append(told))
+    for entry, numbers in {
+        "mmcblk0boot0": {"size": 8192},
+        "mmcblk0p1": {"start": 4096, "size": 4096, "partition": 1},
+        "mmcblk0p2": {"start": 8192, "size": 4096, "partition": 2},
+    }.items():
+        (tmp_path / "mmcblk0" / entry).mkdir(parents=True)
+        (tmp_path / entry).symlink_to(tmp_path / "mmcblk0" / entry)
+        for name, number in numbers.items():
+            (tmp_path / "mmcblk0" / entry / name).write_text(f"{number}\n")
+    over = {"offset": 4096 * 512, "size": 2048 * 512}
+    disks.node_of("/dev/mmcblk0", over)
+    assert added == [("/dev/mmcblk0", 3, over, [1])]
+    assert disks.node_of("/dev/mmcblk0", {"offset": 8192 * 512, "size": 4096 * 512}) == "/dev/mmcblk0p2"
 
 
 def test_accesses_of_a_dying_medium_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
