@@ -19,6 +19,7 @@ from initramfs.cli_secrets import (
     signing_time,
 )
 from initramfs.errors import BuildError
+from initramfs.filesystem_image import FILESYSTEMS, filesystem_of
 
 if TYPE_CHECKING:
     from initramfs.config import Config
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 BUNDLE_DAYS = 365
 ROOTS = Option(("--roots",), "the file of roots: the chain that it carries", kind=Path, metavar="FILE")
 OLD_VERSIONS = Option(("--from",), "a bundle that devices have: a small update for them", metavar="OLD.UBK", many=True)
-FILESYSTEMS = ("squashfs", "erofs", "ext4")
 KINDS = ("immutable", "read-write")
 WATCHDOG_OWNERS = ("none", "systemd")
 ROOTFS = "rootfs"
@@ -41,7 +41,6 @@ IMAGE_OPTIONS: dict[str, tuple[str, ...]] = {
     "watchdog_owner": WATCHDOG_OWNERS,
     "init": (),
 }
-_MAGICS = ((0, b"hsqs", "squashfs"), (1024, b"\xe2\xe1\xf5\xe0", "erofs"), (1080, b"\x53\xef", "ext4"))
 
 
 def bundle_create(arguments: Namespace) -> int:
@@ -87,7 +86,7 @@ def images_of(arguments: Namespace) -> list[dict[str, Any]]:
     """The fields of an ``ImageInput`` for every ``--image``.
 
     Raises:
-        BuildError: a class is there twice, has no image, or an option says what cannot be.
+        BuildError: a class is there twice, has no image or one that no device mounts, or an option says what cannot be.
     """
     paths = _by_class("--image", arguments.image, ROOTFS)
     given = {name: _checked(name, getattr(arguments, name), choices) for name, choices in IMAGE_OPTIONS.items()}
@@ -99,7 +98,7 @@ def images_of(arguments: Namespace) -> list[dict[str, Any]]:
     for slot_class, path in paths.items():
         fields = {name: values.get(slot_class, values.get(EVERY_CLASS)) for name, values in given.items()}
         known = {name: value for name, value in fields.items() if value is not None}
-        known.setdefault("filesystem", filesystem_of(Path(path)))
+        known["filesystem"] = filesystem_of(Path(path), known.get("filesystem", ""), known.get("kind", KINDS[0]))
         images.append({"path": Path(path), "slot_class": slot_class, **known})
     return images
 
@@ -124,23 +123,6 @@ def _by_class(option: str, texts: list[str], without: str) -> dict[str, str]:
             raise BuildError(f"{option} is there twice for {slot_class or 'every class'}", hint)
         found[slot_class] = value
     return found
-
-
-def filesystem_of(image: Path) -> str:
-    """The file system in ``image`` by its magic number.
-
-    Raises:
-        BuildError: none that can be in a slot.
-    """
-    try:
-        with image.open("rb") as stream:
-            start = stream.read(2048)
-    except OSError as error:
-        raise BuildError(f"{image}: {error.strerror}") from error
-    for offset, magic, name in _MAGICS:
-        if start[offset : offset + len(magic)] == magic:
-            return name
-    raise BuildError(f"{image} holds no {', '.join(FILESYSTEMS)}", "Name the file system with --filesystem.")
 
 
 def bundle_sign(arguments: Namespace) -> int:
@@ -220,7 +202,7 @@ VERBS = (
             Option(("-o", "--output"), "the bundle to write", kind=Path, metavar="FILE.ubk", required=True),
             Option(
                 ("--filesystem",),
-                "found by its magic number without",
+                "what it has to be; found by its magic number without",
                 metavar=f"[CLASS=]{'|'.join(FILESYSTEMS)}",
                 choices=FILESYSTEMS,
                 many=True,

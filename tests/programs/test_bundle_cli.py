@@ -9,10 +9,11 @@ import pytest
 
 from tests.programs import desk as any_desk
 from tests.programs.desk import EXAMPLE
+from tests.unit.filesystem_samples import NEEDS_RECOVERY, ext4, squashfs
 from tests.unit.payload_samples import FRAME
 
 KERNEL = "6.1.0"
-ROOTFS = b"hsqs" + random.Random(1).randbytes(700_000)
+ROOTFS = squashfs(random.Random(1).randbytes(700_000))
 MAPS = bytes(1024) + b"\xe2\xe1\xf5\xe0" + bytes(300_000) + b"maps" * 1000 + bytes(500_000)
 
 pytestmark = pytest.mark.requirement("D6")
@@ -70,12 +71,23 @@ def test_the_same_command_makes_the_same_bytes(desk: Desk) -> None:
         ("--image rootfs.squashfs --kind immutable --kind read-write", "--kind is there twice for every class", ""),
         ("--image rootfs=absent", "absent: No such file", ""),
         ("--image ../x=y.squashfs", "../x=y.squashfs: No such file", ""),
+        ("--image short.squashfs", "short.squashfs is cut short", "Copy it again"),
+        ("--image open.ext4", "open.ext4 has a journal that is to be replayed", "e2fsck -fy open.ext4"),
+        ("--image rootfs.squashfs --filesystem ext4", "holds no ext4, but squashfs", "leave --filesystem out"),
     ],
 )
 def test_what_cannot_be_made_is_said_with_a_next_step(desk: Desk, options: str, says: str, then: str) -> None:
+    (desk.folder / "short.squashfs").write_bytes(ROOTFS[:-1])
+    (desk.folder / "open.ext4").write_bytes(ext4(bytes(8192), features=NEEDS_RECOVERY))
     _out, err = desk.create(options, code=1)
     assert says in err and then in err
     assert not (desk.folder / "os.ubk").exists()
+
+
+def test_a_slot_that_may_be_written_takes_a_journal_that_is_to_be_replayed(desk: Desk) -> None:
+    (desk.folder / "open.ext4").write_bytes(ext4(bytes(8192), features=NEEDS_RECOVERY))
+    desk.create("--image open.ext4 --kind read-write --filesystem ext4")
+    assert desk.facts("bundle info os.ubk")["manifest"]["images"][0]["filesystem"] == "ext4"
 
 
 def test_info_tells_people_everything_and_believes_nothing(desk: Desk) -> None:

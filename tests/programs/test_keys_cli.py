@@ -27,6 +27,7 @@ from payload.signing_key import load_public_key, load_signing_key
 from payload.strict_json import TIME_MAX
 from recovery.keyring import Keyring
 from statemachine.record import Record
+from tests.unit.filesystem_samples import squashfs
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/device.toml"
 NAMES = ("alice", "bob", "carol", "build", "release", "next")
@@ -42,7 +43,7 @@ class Desk:
         self.folder = folder
         self.capsys = capsys
         (folder / "device.toml").write_bytes(EXAMPLE.read_bytes())
-        (folder / "image").write_bytes(b"hsqs" + bytes(range(256)) * 40)
+        (folder / "image").write_bytes(squashfs(bytes(range(256)) * 40))
         for name in NAMES:
             self.run("key", "new", f"{name}.key")
 

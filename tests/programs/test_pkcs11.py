@@ -17,6 +17,7 @@ from payload.cosign import bundle_header
 from payload.errors import PayloadWrongKeyError
 from payload.signing_key import generate_key, public_bytes
 from payload.trust import trusted_key, verify
+from tests.unit.filesystem_samples import squashfs
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/device.toml"
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
@@ -71,7 +72,7 @@ def test_a_bundle_is_signed_by_a_token(uri: str, tmp_path: Path, capsys: pytest.
     public = public_bytes(TokenKey(uri, PIN.encode()))
     (tmp_path / "root.pub").write_text(public.hex())
     (tmp_path / "device.toml").write_bytes(EXAMPLE.read_bytes())
-    (tmp_path / "image").write_bytes(b"hsqs" + bytes(range(256)) * 40)
+    (tmp_path / "image").write_bytes(squashfs(bytes(range(256)) * 40))
     words = [
         "bundle", "create", "-c", tmp_path / "device.toml", "--image", tmp_path / "image", "--version", 1,
         "--kernel-release", "6.1.0", "--key", uri, "--passphrase-env", "PIN", "-o", tmp_path / "os.ubk",
