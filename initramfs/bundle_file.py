@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from initramfs.device_fit import check_room, kernel_release
 from initramfs.errors import BuildError
 from payload.bundle import Header, read_header
 from payload.delta import BLOCKS, REFERENCES, BlockIndex, ReferenceIndex, read_directory, read_index
@@ -145,12 +146,16 @@ class Judge:
         """What the device takes, and what it believes then. Raises ``PayloadError``.
 
         A transaction of packages has no kernel, and a serial instead of a version: what a device had last is not known.
+        Everything else has to fit the device's slots.
         """
         compatible = self.device.compatible if self.device else None
         if decode(header.manifest_bytes).is_transaction:
             return verify(header, self.trusted(header), compatible, None, any_version=True)
-        kernel_release = self.device.kernel.release if self.device else ""
-        return verify(header, self.trusted(header), compatible, kernel_release or None)
+        release = kernel_release(self.device) if self.device else ""
+        manifest, trusted = verify(header, self.trusted(header), compatible, release or None)
+        if self.device:
+            check_room(self.device, header, manifest)
+        return manifest, trusted
 
 
 @dataclass(frozen=True)

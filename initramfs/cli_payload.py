@@ -23,7 +23,7 @@ from initramfs.filesystem_image import FILESYSTEMS, filesystem_of
 
 if TYPE_CHECKING:
     from initramfs.config import Config
-    from payload.roots import Link
+    from payload.roots import Link, Root
     from payload.signing_key import SigningKey
 
 BUNDLE_DAYS = 365
@@ -45,8 +45,9 @@ IMAGE_OPTIONS: dict[str, tuple[str, ...]] = {
 
 def bundle_create(arguments: Namespace) -> int:
     from initramfs import config as configuration
+    from initramfs.device_fit import check_wanted
     from initramfs.progress import Progress
-    from payload.create import BundleInput, ImageInput, create
+    from payload.create import BundleInput, ImageInput, create, draft
     from payload.root_files import load_roots
 
     device = configuration.load(arguments.config)
@@ -65,7 +66,9 @@ def bundle_create(arguments: Namespace) -> int:
         old_versions=tuple(Path(path) for path in getattr(arguments, "from")),
     )
     key, *cosigners = keys = signing_keys(arguments)
-    told = _signers_told(device, roots, keys)
+    root = _root_of(device, roots)
+    told = _signers_told(root, keys) if root else []
+    check_wanted(device, root.floor if root else 0, *draft(wanted, keys, roots))
     with Progress() as progress:
         created = create(wanted, key, arguments.output, progress.count, cosigners=cosigners, roots=roots)
     facts = {
@@ -152,19 +155,23 @@ def bundle_sign(arguments: Namespace) -> int:
     return 0
 
 
-def _signers_told(device: Config, roots: tuple[Link, ...], keys: list[SigningKey]) -> list[str]:
-    """What devices of this configuration will say to these signatures; nothing where what they pin is not here.
+def _root_of(device: Config, roots: tuple[Link, ...]) -> Root | None:
+    """What devices of this configuration know after they have followed ``roots``; None where what they pin is not here.
 
     Raises:
         PayloadInputError: they cannot follow the chain.
-        BuildError: none of the keys is theirs.
     """
     from payload.root_files import known_after, pinned_by
-    from payload.signing_key import public_bytes
 
     if not roots and not device.keyring.root.exists():
-        return []
-    root = known_after(pinned_by(device.keyring.root, device.compatible), roots)
+        return None
+    return known_after(pinned_by(device.keyring.root, device.compatible), roots)
+
+
+def _signers_told(root: Root, keys: list[SigningKey]) -> list[str]:
+    """What devices that know ``root`` will say to these signatures. Raises ``BuildError`` where no key is theirs."""
+    from payload.signing_key import public_bytes
+
     ours = {public_bytes(key) for key in keys} & set(root.bundle_keys)
     if not ours:
         hint = "Sign with the key of [keyring] root, or name the chain that leads to it with --roots."
@@ -226,6 +233,7 @@ VERBS = (
             OLD_VERSIONS,
         ),
         "A bundle may have several images, each for another slot class; an option without a class is for all of them.\n"
+        "What no device of this configuration would take, or could mount, is refused before anything is made.\n"
         "The same images, keys and options give the same bytes, where SOURCE_DATE_EPOCH says when it was signed.\n"
         "The file appears whole or not at all. --units and --from add a part behind the plain frames, from which a\n"
         "device that downloads it chooses; building that takes minutes: content that no --from has costs the most.",

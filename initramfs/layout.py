@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from payload.bundle import TABLES_BYTES_MAX, header_length
+from payload.table import ENTRY, FRAME_BYTES_DEFAULT, frame_count
+
 if TYPE_CHECKING:
-    from initramfs.config import Config, Region
+    from initramfs.config import Config, Region, Slot
 
 REGION_ALIGNMENT_BYTES = 4096
 SLOTS_MAX = 2
 PARTITION_TABLE_BYTES = 34 * 512  # protective MBR, GPT header and 128 entries: UEFI 2.10 §5.3
+MANIFEST_BYTES_USUAL = 1024  # with one signature
 JOURNAL_REGION_BYTES_MIN = 64 * 1024
 JOURNAL_REGION_BYTES_MAX = 64 * 1024 * 1024
 
@@ -108,6 +112,20 @@ def _check_slots(config: Config) -> None:
                     f"slots are numbered from 0 to {SLOTS_MAX - 1}",
                     f"Name one slot [slot.{slot_class}.0], a second one [slot.{slot_class}.1].",
                 )
+            _check_headers(config, f"slot.{slot_class}.{number}", slots[number])
+
+
+def _check_headers(config: Config, key: str, slot: Slot) -> None:
+    """An image that fills the slot has a header, most of it the digests of its frames: docs/SPEC.md, "Frame table"."""
+    tables = min(frame_count(slot.region.size, FRAME_BYTES_DEFAULT) * ENTRY.size, TABLES_BYTES_MAX)
+    needed = header_length(MANIFEST_BYTES_USUAL, tables)
+    for index, region in enumerate(slot.headers):
+        if region.size < needed:
+            raise config.source.error(
+                f"{key}.headers.{index}.size",
+                f"is {region.size}; the header of an image that fills the slot's {slot.region.size} bytes is longer",
+                f"{needed} bytes hold it; several images and a chain of roots want more.",
+            )
 
 
 def _check_sources(config: Config) -> None:

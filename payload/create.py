@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import zstandard
 
-from payload.bundle import encode_header, header_length
+from payload.bundle import Header, encode_header, header_length
 from payload.create_delta import DeltaWriter, NewImage, OldVersion
 from payload.delta import DIRECTORY_BYTES, DIRECTORY_ENTRIES_MAX, NO_DIGEST, directory_offset, encode_directory
 from payload.digest import DIGEST_BYTES, digest
@@ -115,6 +115,16 @@ def create(
     return writer.created()
 
 
+def draft(
+    bundle: BundleInput, signing_keys: Sequence[SigningKey], roots: Sequence[Link] = ()
+) -> tuple[Header, Manifest]:
+    """What :func:`create` would make, as far as that is known before an image is read: a header of zeroes that is as
+    long as the real one, and the manifest without its digests. Raises ``PayloadInputError``."""
+    writer = _Writer(bundle, signing_keys, roots, silent)
+    manifest_bytes = encode(writer.draft)
+    return Header(bytes(writer.header_bytes), manifest_bytes, (), tuple(roots), b""), writer.draft
+
+
 class _Writer:
     """Data first, behind the place of the header, whose length is known before its content is."""
 
@@ -137,9 +147,9 @@ class _Writer:
             frame_count(size, image.frame_size) for size, image in zip(self._sizes, bundle.images, strict=True)
         ]
         no_digests = [bytes(DIGEST_BYTES)] * len(bundle.images)
-        draft = self._manifest(no_digests, no_digests)
-        self._header_bytes = header_length(
-            len(encode(draft)),
+        self.draft = self._manifest(no_digests, no_digests)
+        self.header_bytes = header_length(
+            len(encode(self.draft)),
             len(signing_keys) * SIGNATURE_ENTRY_BYTES,
             len(encode_chain(roots)),
             sum(self._counts) * ENTRY.size,
@@ -150,7 +160,7 @@ class _Writer:
         self._manifest_bytes = b""
 
     def write(self, file: BinaryIO) -> None:
-        file.seek(self._header_bytes)
+        file.seek(self.header_bytes)
         with ThreadPoolExecutor(_threads()) as pool:
             tables = [self._write_image(number, file, pool) for number in range(len(self._sizes))]
             directories = self._write_delta(file, pool, tables)
@@ -158,16 +168,16 @@ class _Writer:
         self._manifest_bytes = encode(manifest)
         signatures = [sign(key, self._manifest_bytes) for key in self._signing_keys]
         header = encode_header(self._manifest_bytes, signatures, b"".join(tables), self._roots)
-        assert len(header) == self._header_bytes, "the header's length was computed wrongly"
+        assert len(header) == self.header_bytes, "the header's length was computed wrongly"
         file.seek(0)
         file.write(header)
-        file.truncate(self._header_bytes + self._stored_bytes + self._delta_bytes)
+        file.truncate(self.header_bytes + self._stored_bytes + self._delta_bytes)
 
     def created(self) -> Created:
-        file_bytes = self._header_bytes + self._stored_bytes + self._delta_bytes
+        file_bytes = self.header_bytes + self._stored_bytes + self._delta_bytes
         return Created(
             digest=digest(self._manifest_bytes),
-            header_bytes=self._header_bytes,
+            header_bytes=self.header_bytes,
             file_bytes=file_bytes,
             delta_bytes=self._delta_bytes,
             image_bytes=sum(self._sizes),
@@ -182,14 +192,14 @@ class _Writer:
         manifest = self._manifest([digest(table) for table in tables], [NO_DIGEST] * count)
         attach_tables(manifest, b"".join(tables))
         start = directory_offset(manifest, manifest.images[0])
-        file.seek(self._header_bytes + start + count * DIRECTORY_BYTES)
+        file.seek(self.header_bytes + start + count * DIRECTORY_BYTES)
         batch = _threads() * FRAMES_AHEAD_PER_THREAD
         writer = DeltaWriter(file, start + count * DIRECTORY_BYTES, pool, batch, self._progress)
         directories = [
             self._write_indexes(writer, NewImage(given.path, image))
             for given, image in zip(self._bundle.images, manifest.images, strict=True)
         ]
-        file.seek(self._header_bytes + start)
+        file.seek(self.header_bytes + start)
         file.write(b"".join(directories))
         self._delta_bytes = writer.offset - self._stored_bytes
         return [digest(directory) for directory in directories]

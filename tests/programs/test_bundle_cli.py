@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from payload.create import BundleInput, ImageInput, create
+from payload.signing_key import load_signing_key
 from tests.programs import desk as any_desk
 from tests.programs.desk import EXAMPLE
 from tests.unit.filesystem_samples import NEEDS_RECOVERY, ext4, squashfs
@@ -177,6 +179,78 @@ def test_what_a_device_refuses_has_the_devices_reason(desk: Desk, verb: str, opt
     assert (facts["intact"], facts["reason"]) == (False, reason)
 
 
+SLOT = "{offset = 274726912, size = 268435456}"
+HEADERS = ("{offset = 270532608, size = 1048576}", "{offset = 2142240768, size = 1048576}")
+# what is changed in device.toml, what the device then says, and what `bundle create` says of it
+TOO_SMALL = {
+    "slot": ({SLOT: "{offset = 274726912, size = 696320}"}, "target-too-small", "the slot has 696320"),
+    "headers": (
+        {SLOT: "{offset = 274726912, size = 1048576}"} | {text: text.replace("1048576}", "4096}") for text in HEADERS},
+        "payload-too-large",
+        "the region that keeps it 4096",
+    ),
+    "kernel": ({f'"{KERNEL}"': '"6.2.0"'}, "payload-kernel-mismatch", "for kernel 6.1.0, the device has 6.2.0"),
+    "floor": ({"compatible =": "floor = 3\ncompatible ="}, "payload-below-floor", "version 2 is below the floor 3"),
+}
+
+
+def changed_device(desk: Desk, changes: dict[str, str]) -> None:
+    text = (desk.folder / "device.toml").read_text()
+    for before, after in changes.items():
+        assert before in text
+        text = text.replace(before, after)
+    (desk.folder / "changed.toml").write_text(text)
+
+
+def with_a_large_header(desk: Desk) -> str:
+    """Options for a bundle whose frame tables need more than 4096 bytes."""
+    with (desk.folder / "maps.erofs").open("r+b") as file:
+        file.truncate(100 * 262144)
+    return "--image rootfs.squashfs --image maps=maps.erofs"
+
+
+@pytest.mark.parametrize("case", TOO_SMALL)
+def test_what_does_not_fit_the_device_is_neither_made_nor_taken(desk: Desk, case: str) -> None:
+    changes, reason, says = TOO_SMALL[case]
+    images = with_a_large_header(desk)
+    changed_device(desk, changes)
+    _out, err = desk.create(f"-c changed.toml {images}", code=1)
+    assert says in err and "\n  " in err and not (desk.folder / "os.ubk").exists()
+    desk.create(images)
+    facts = desk.facts("bundle verify os.ubk -c changed.toml", code=1)
+    assert (facts["intact"], facts["reason"]) == (False, reason)
+    assert desk.facts("bundle verify os.ubk -c device.toml")["intact"]
+
+
+def test_a_bundle_without_an_operating_system_is_neither_made_nor_taken(desk: Desk) -> None:
+    _out, err = desk.create("--image maps=maps.erofs", code=1)
+    assert "no image for slot class 'rootfs'" in err and "--image rootfs=FILE" in err
+    images = (ImageInput(desk.folder / "maps.erofs", "erofs", "maps"),)
+    key = load_signing_key(desk.folder / "root.key", lambda _path: b"")
+    create(BundleInput("unbrick-virtual", 2, "2", KERNEL, images), key, desk.folder / "os.ubk")
+    assert desk.facts("bundle verify os.ubk --root root.pub")["intact"]
+    assert desk.facts("bundle verify os.ubk -c device.toml", code=1)["reason"] == "payload-format"
+
+
+def test_the_floor_of_a_root_counts_when_a_bundle_is_made(desk: Desk) -> None:
+    desk.run("key root device.roots --root-key root.pub --bundle-key root.pub --floor 3 --key root.key")
+    changed_device(desk, {'"root.pub"': '"device.roots"'})
+    _out, err = desk.create("-c changed.toml --image rootfs.squashfs --roots device.roots", code=1)
+    assert "version 2 is below the floor 3" in err
+
+
+@pytest.mark.parametrize(("releases", "code"), [(("6.1.0",), 0), (("6.2.0",), 1), (("6.2.0", "6.3.0"), 0), ((), 0)])
+def test_a_folder_with_one_kernel_says_which_one_the_device_has(
+    desk: Desk, releases: tuple[str, ...], code: int
+) -> None:
+    for release in releases:
+        (desk.folder / "linux/lib/modules" / release).mkdir(parents=True)
+    changed_device(desk, {f'release = "{KERNEL}"': "", 'package = "linux-image-amd64"': 'path = "linux"'})
+    desk.create("-c changed.toml --image rootfs.squashfs", code)
+    desk.create()
+    assert desk.run("bundle verify os.ubk -c changed.toml", code)
+
+
 @pytest.mark.parametrize("verb", ["bundle verify os.ubk", "verify os.ubk", "bundle extract os.ubk -o out"])
 def test_nothing_is_judged_without_a_root(desk: Desk, verb: str) -> None:
     desk.create()
@@ -194,8 +268,8 @@ def test_an_extracted_image_is_the_image(desk: Desk, slot_class: str, image: byt
 
 
 def test_blocks_of_zeroes_are_holes(desk: Desk) -> None:
-    desk.create("--image maps=maps.erofs")
-    desk.run("bundle extract os.ubk --root root.pub -o out")
+    desk.create("--image rootfs.squashfs --image maps=maps.erofs")
+    desk.run("bundle extract os.ubk --root root.pub --image maps -o out")
     assert (desk.folder / "out").stat().st_blocks * 512 <= 16 * 1024 < len(MAPS)
 
 

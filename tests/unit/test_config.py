@@ -116,6 +116,31 @@ def test_a_journal_region_has_bounds() -> None:
     assert "must be 65536 to 67108864" in str(error_with("1048576, size = 1048576", "1048576, size = 4096"))
 
 
+def test_the_header_of_an_image_that_fills_the_slot_fits_its_regions() -> None:
+    error = error_with("{offset = 270532608, size = 1048576}", "{offset = 270532608, size = 49152}")
+    assert error.key == "slot.rootfs.0.headers.0.size"
+    assert "is 49152" in error.message and "268435456" in error.message and "53248" in error.hint
+    config_with("{offset = 270532608, size = 1048576}", "{offset = 270532608, size = 53248}")
+
+
+def test_regions_for_headers_have_room_for_more_than_the_digests() -> None:
+    text = TEXT.replace("{offset = 274726912, size = 268435456}", f"{{offset = 274726912, size = {80 * 262144}}}")
+    parse(text.replace("{offset = 270532608, size = 1048576}", "{offset = 270532608, size = 8192}"))
+    with pytest.raises(ConfigError):
+        parse(text.replace("{offset = 270532608, size = 1048576}", "{offset = 270532608, size = 4096}"))
+
+
+def test_a_slot_for_more_than_any_header_describes_needs_no_larger_regions() -> None:
+    end, regions = 2**41, "{offset = 270532608, size = 1048576},\n  {offset = 2142240768, size = 1048576}"
+    roomy = f"{{offset = {end}, size = 16781312}},\n  {{offset = {end + 2**25}, size = 16781312}}"
+    text = TEXT.replace(regions, roomy).replace(
+        "region = {offset = 274726912, size = 268435456}", f"region = {{offset = {2**32}, size = {2**40}}}"
+    )
+    assert parse(text).slot["rootfs"]["0"].region.size == 2**40
+    with pytest.raises(ConfigError):
+        parse(text.replace("size = 16781312", "size = 16777216"))
+
+
 def test_a_sysroot_is_packages_or_a_path_and_not_both() -> None:
     assert "not both" in str(error_with("[sysroot]", '[sysroot]\npath = "root"'))
 
