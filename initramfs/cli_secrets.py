@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from initramfs.cli_registry import Option
 from initramfs.errors import BuildError
-from initramfs.pkcs11 import SCHEME
+from initramfs.pkcs11 import SCHEME, check_holds_no_pin
 
 if TYPE_CHECKING:
     from payload.signing_key import Passphrase, SigningKey
@@ -40,6 +40,8 @@ DETACHED_OPTIONS = (
 
 def signing_keys(arguments: Namespace) -> list[SigningKey]:
     """The private keys of ``--key``, in files or in tokens. Raises ``BuildError`` and ``PayloadInputError``."""
+    for key in arguments.key:
+        check_holds_no_pin(str(key))  # before it is named in a prompt
     ask = passphrase_source(arguments)
     return [_token_key(str(key), ask) if str(key).startswith(SCHEME) else _file_key(key, ask) for key in arguments.key]
 

@@ -44,6 +44,7 @@ DEVICE_TABLES = (
 
 _MODULE_NAME = r"[A-Za-z0-9_-]+"
 _ABSOLUTE_PATH = r"(/[^/\0\n]+)+"
+_DEVICE_NODE = r"/dev(/[!-.0-~]+)+"  # PID 1 is told of it in words with a space between them
 _FIRMWARE_NAME = r"[^/\0\n][^\0\n]*"
 _PACKAGE_NAME = r"[a-z0-9][a-z0-9.+-]+"
 
@@ -97,7 +98,7 @@ class Data:
 class Watchdog:
     module: str = limited(default="", pattern=f"({_MODULE_NAME})?")
     parameters: str = limited(default="", pattern=r"[ -~]*")
-    device: str = limited(default="/dev/watchdog0", pattern=_ABSOLUTE_PATH)
+    device: str = limited(default="/dev/watchdog0", pattern=_DEVICE_NODE)
     timeout_seconds: int = limited(default=60, at_least=2, at_most=WATCHDOG_SECONDS_MAX)
 
 
@@ -158,7 +159,7 @@ class Programs:
 
 @dataclass(frozen=True, kw_only=True)
 class Firmware:
-    """Names below /lib/firmware, wildcards allowed. ``optional`` ones may be absent."""
+    """Names below /lib/firmware, wildcards (of slashes, too) allowed. ``optional`` ones may be absent."""
 
     include: tuple[str, ...] = limited(default=(), pattern=_FIRMWARE_NAME)
     optional: tuple[str, ...] = limited(default=(), pattern=_FIRMWARE_NAME)
@@ -230,6 +231,13 @@ def parse(text: str, file: Path = Path("device.toml")) -> Config:
         found = re.search(r"at line (\d+)", str(error))
         line = int(found[1]) if found else text.count("\n") + 1
         raise ConfigError(f"is not TOML: {error}", file=file, line=line) from error
+    except (ValueError, RecursionError) as error:
+        what = (
+            "too many tables or lists in each other"
+            if isinstance(error, RecursionError)
+            else "a number that is too long"
+        )
+        raise ConfigError(f"has {what} to be read", "Look at what was changed last.", file=file) from error
     source = Source(file, key_lines(text))
     config = dataclasses.replace(read_table(Config, table, source), source=source)
     check_layout(config)

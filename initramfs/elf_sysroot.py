@@ -94,6 +94,28 @@ class Sysroot:
         matching = fnmatch.filter(names, PurePosixPath(pattern).name)
         return [f"{directory.path.rstrip('/')}/{name}" for name in matching]
 
+    def files_below(self, directory: str) -> list[str]:
+        """The names of the files below ``directory``, as paths relative to it, sorted; through symlinks, too.
+
+        Raises:
+            SysrootError: there are more than 100,000, or links to above make it look so.
+        """
+        names: list[str] = []
+        found = self.find(directory)
+        pending = [("", found, frozenset[str]())] if found and found.is_directory else []
+        while pending:
+            name, place, above = pending.pop()
+            if place.is_file:
+                names.append(name)
+            if place.is_directory and place.path not in above:
+                inside = sorted(entry.name for entry in os.scandir(place.source))
+                paths = [(f"{name}/{one}".lstrip("/"), self.find(f"{place.path}/{one}")) for one in inside]
+                pending += [(path, below, above | {place.path}) for path, below in paths if below]
+            if len(names) + len(pending) > DIRECTORY_ENTRIES_MAX:
+                hint = "name the files without wildcards, or a folder before the first one"
+                raise SysrootError(f"{directory} holds more than {DIRECTORY_ENTRIES_MAX} files", hint)
+        return sorted(names)
+
     def host_path(self, path: str) -> Path:
         """Where the host sees ``path``, whose directories must be canonical. Follows nothing."""
         return self.root / path.lstrip("/")

@@ -27,6 +27,7 @@ from initramfs.errors import MissingFile, SysrootError
 INDEX_BYTES_MAX = 32 << 20
 DEPENDENCY_DEPTH_MAX = 64
 MODULES_DIRECTORIES = ("/lib/modules", "/usr/lib/modules")
+WILDCARDS = "*?["
 FIRMWARE_DIRECTORIES = ("/lib/firmware/updates", "/lib/firmware", "/usr/lib/firmware")
 
 
@@ -116,8 +117,8 @@ def firmware(
     """The firmware that ``modules`` declare, and ``include`` besides, sorted by path.
 
     ``roots`` are searched in order, each as the kernel searches ``/``. ``include`` and ``optional`` are names
-    below /lib/firmware, wildcards allowed. A module declares what any of its devices may ask for, so
-    an absent file is an error only if no pattern of ``optional`` covers it.
+    below /lib/firmware, wildcards allowed, which reach into folders. A module declares what any of its devices may
+    ask for, so an absent file is an error only if no pattern of ``optional`` covers it.
 
     Raises:
         MissingFile: a firmware file that is not optional is not there.
@@ -147,16 +148,30 @@ def _find_firmware(sysroots: Sequence[Sysroot], release: str, name: str) -> dict
         for directory in FIRMWARE_DIRECTORIES:
             for place in (f"{directory}/{release}", directory):
                 found: dict[str, Found] = {}
-                for suffix in ("", *COMPRESSED_SUFFIXES):
-                    paths = sysroot.glob(f"{place}/{name}{suffix}") if "*" in name else [f"{place}/{name}{suffix}"]
-                    for path in paths:
-                        file = sysroot.find_file(path)
-                        if file is not None:
-                            base = PurePosixPath(name).parent / PurePosixPath(path).name.removesuffix(suffix)
-                            found.setdefault(f"/lib/firmware/{base}", file)
+                for plain, path in _matching(sysroot, place, name):
+                    file = sysroot.find_file(f"{place}/{path}")
+                    if file is not None:
+                        found.setdefault(f"/lib/firmware/{plain}", file)
                 if found:
                     return found
     return {}
+
+
+def _matching(sysroot: Sysroot, place: str, pattern: str) -> Iterator[tuple[str, str]]:
+    """What ``pattern`` stands for below ``place``: names without and with a compression's suffix, plain files first.
+
+    Wildcards stand for slashes, too.
+    """
+    wildcard = next((index for index, letter in enumerate(pattern) if letter in WILDCARDS), None)
+    if wildcard is None:
+        yield from ((pattern, f"{pattern}{suffix}") for suffix in ("", *COMPRESSED_SUFFIXES))
+        return
+    folder = pattern[: pattern.rfind("/", 0, wildcard) + 1]
+    for name in sysroot.files_below(f"{place}/{folder}"):
+        path = f"{folder}{name}"
+        plain = path.removesuffix(PurePosixPath(path).suffix) if path.endswith(COMPRESSED_SUFFIXES) else path
+        if fnmatch.fnmatchcase(plain, pattern):
+            yield plain, path
 
 
 def _inside(path: str) -> str:

@@ -137,13 +137,27 @@ def _check_sources(config: Config) -> None:
         )
     if config.kernel.package and config.kernel.path:
         raise config.source.error("kernel", "has both package and path", "Keep one of them.")
-    wanted = config.modules.boot + config.modules.recovery + (config.network.modules if config.network else ())
-    if wanted and not (config.kernel.package or config.kernel.path):
-        raise config.source.error(
-            "kernel",
-            f"is needed: modules asks for {wanted[0]}",
-            'Add [kernel] with package = "linux-image-amd64", or path = a folder that holds lib/modules.',
-        )
+    for key, modules in _modules(config).items():
+        if modules and not (config.kernel.package or config.kernel.path):
+            raise config.source.error(
+                "kernel",
+                f"is needed: {key} asks for {modules[0]}",
+                'Add [kernel] with package = "linux-image-amd64", or path = a folder that holds lib/modules.',
+            )
+    if config.watchdog and config.watchdog.parameters and not config.watchdog.module:
+        hint = "Name the driver in watchdog.module; one that is built into the kernel has them on its command line."
+        raise config.source.error("watchdog.parameters", "have no use: watchdog.module is not set", hint)
+
+
+def _modules(config: Config) -> dict[str, tuple[str, ...]]:
+    """The kernel modules that are asked for, by the key that does."""
+    watchdog, network = config.watchdog, config.network
+    return {
+        "modules.boot": config.modules.boot,
+        "modules.recovery": config.modules.recovery,
+        "watchdog.module": (watchdog.module,) if watchdog and watchdog.module else (),
+        "network.modules": network.modules if network else (),
+    }
 
 
 def _check_https(config: Config) -> None:

@@ -2,7 +2,7 @@
 
 A key is named by an RFC 7512 URI: ``pkcs11:token=LABEL;object=LABEL?module-path=/usr/lib/…/module.so``. The
 token's PIN comes from where passphrases come from and goes to the program in its environment, never in its
-arguments. The token must do EdDSA on Ed25519.
+arguments: a URI that holds it is refused. The token must do EdDSA on Ed25519.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SCHEME = "pkcs11:"
 PROGRAM = "pkcs11-tool"
 PROGRAM_SECONDS_MAX = 60
 PIN_VARIABLE = "UNBRICK_TOKEN_PIN"
+PIN_ATTRIBUTE = "pin-value"
 # DER: an octet string of 32 bytes
 _POINT = re.compile(r"EC_POINT:\s+0420([0-9a-fA-F]{64})\b")
 _LABEL = re.compile(r"^\s+label:\s+(.*?)\s*$", re.MULTILINE)
@@ -35,11 +36,12 @@ class TokenKey:
     """A private key in a token. Signs like a key in memory (``payload.signing_key.SigningKey``).
 
     Raises:
-        BuildError: the URI does not name a key.
+        BuildError: the URI does not name a key, or holds a PIN.
         ToolError: `pkcs11-tool` is not here, or the token says no.
     """
 
     def __init__(self, uri: str, pin: bytes) -> None:
+        check_holds_no_pin(uri)
         path, _, query = uri.removeprefix(SCHEME).partition("?")
         names = _attributes(path, ";") | _attributes(query, "&")
         missing = [name for name in ("token", "object", "module-path") if not names.get(name)]
@@ -104,6 +106,13 @@ class TokenKey:
             said = next((line for line in lines if "error" in line), lines[-1])
             raise ToolError(f"{self._uri}: {said}", "Check the token's label, the object's label and the PIN.")
         return done.stdout
+
+
+def check_holds_no_pin(uri: str) -> None:
+    """Raises ``BuildError``, which does not repeat ``uri``: every process of the host can read a command line."""
+    if PIN_ATTRIBUTE in uri.lower():
+        hint = "Take it out, change it, and give the new one with --passphrase-env NAME or --passphrase-fd N."
+        raise BuildError(f"the name of a key holds its PIN ({PIN_ATTRIBUTE})", hint)
 
 
 def _attributes(text: str, separator: str) -> dict[str, str]:

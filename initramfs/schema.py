@@ -21,6 +21,7 @@ from initramfs.toml_lines import line_of
 
 LIST_ITEMS_MAX = 1024
 TEXT_CHARACTERS_MAX = 256
+NUMBER_BITS_SHOWN_MAX = 128
 
 Table = TypeVar("Table")
 
@@ -136,9 +137,9 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, int):
             self.fail(key, f"must be an integer, not {_kind(value)}")
         if limits.at_least is not None and value < limits.at_least:
-            self.fail(key, f"is {value}; must be at least {limits.at_least}")
+            self.fail(key, f"is {_number(value)}; must be at least {limits.at_least}")
         if limits.at_most is not None and value > limits.at_most:
-            self.fail(key, f"is {value}; must be at most {limits.at_most}")
+            self.fail(key, f"is {_number(value)}; must be at most {limits.at_most}")
         return value
 
     def text(self, value: Any, key: str, limits: _Limits) -> str:
@@ -183,6 +184,10 @@ def _kind(value: Any) -> str:
         dict: "a table",
     }
     return names.get(type(value), f"a {type(value).__name__}")
+
+
+def _number(value: int) -> str:
+    return str(value) if value.bit_length() <= NUMBER_BITS_SHOWN_MAX else f"a number of {value.bit_length()} bits"
 
 
 def _article(kind: Any) -> str:

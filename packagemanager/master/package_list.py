@@ -7,6 +7,7 @@ import gzip
 import lzma
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,7 +116,7 @@ def decompressed(path: Path) -> bytes:
     try:
         with _OPENERS.get(path.suffix, open)(path, "rb") as stream:
             content: bytes = stream.read(LIST_BYTES_MAX + 1)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise RepositoryError(f"{path}: {error}", "Fetch the list again.") from error
     if len(content) > LIST_BYTES_MAX:
         raise RepositoryError(f"{path}: more than {LIST_BYTES_MAX} bytes", "This is no list of packages.")

@@ -82,6 +82,13 @@ def load_request(path: Path) -> Request:
         raise RequestError(f"{path}: {error.strerror}", "Name a file like docs/examples/transaction.toml.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: {error}", "See docs/examples/transaction.toml.") from error
+    except (ValueError, RecursionError) as error:
+        what = (
+            "too many tables or lists in each other"
+            if isinstance(error, RecursionError)
+            else "a number that is too long"
+        )
+        raise RequestError(f"{path} has {what} to be read", "See docs/examples/transaction.toml.") from error
     known = {one.name.replace("_", "-"): one.name for one in fields(Request)}
     values: dict[str, Any] = {}
     for key, value in read.items():
@@ -97,8 +104,16 @@ def load_request(path: Path) -> Request:
 def _value(path: Path, key: str, name: str, value: Any) -> Any:
     kind = type(getattr(Request(), name))
     if not _RIGHT[kind](value):
-        raise RequestError(f"{path}: {key} = {value!r} is not {_WORDS[kind]}", "See docs/examples/transaction.toml.")
+        raise RequestError(f"{path}: {key}{_shown(value)} is not {_WORDS[kind]}", "See docs/examples/transaction.toml.")
     return tuple(value) if kind is tuple else value
+
+
+def _shown(value: Any) -> str:
+    """`` = VALUE``; nothing where it holds a number that Python does not write out."""
+    try:
+        return f" = {value!r}"
+    except ValueError:
+        return ""
 
 
 def _place(path: Path, place: str) -> str:

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from initramfs.cli import main
 from initramfs.config import device_config, load
-from initramfs.errors import ConfigError
+from initramfs.errors import BuildError, ConfigError
+from initramfs.pkcs11 import TokenKey
 from payload.cosign import bundle_header
 from payload.errors import (
     PayloadBelowThresholdError,
@@ -321,3 +322,19 @@ def test_the_same_time_makes_the_same_bundle(desk: Desk, monkeypatch: pytest.Mon
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     _out, err = desk.bundle(1, "--key", "build.key", code=1)
     assert "SOURCE_DATE_EPOCH" in err
+
+
+@pytest.mark.parametrize("uri", [
+    "pkcs11:token=vendor;object=build?module-path=/none.so&pin-value=135790",
+    "pkcs11:token=vendor;pin-value=135790",
+    "PKCS11:token=vendor?PIN-value=135790",
+])  # fmt: skip
+@pytest.mark.parametrize("passphrase", ["", "--passphrase-env=ABSENT", "--passphrase-fd=99", "--debug"])
+def test_a_pin_on_the_command_line_is_refused_and_never_shown(desk: Desk, uri: str, passphrase: str) -> None:
+    words = ("--key", uri, *passphrase.split())
+    root = ["key", "root", "device.roots", "-c", "device.toml", "--root-key", "alice.pub", "--bundle-key", "build.pub"]
+    for said in (desk.bundle(1, *words, code=1), desk.run(*root, *words, code=1)):
+        assert "135790" not in "".join(said) and "--passphrase-env" in said[1]
+    with pytest.raises(BuildError) as caught:
+        TokenKey(uri, b"")
+    assert "135790" not in str(caught.value)

@@ -146,13 +146,63 @@ def test_a_sysroot_is_packages_or_a_path_and_not_both() -> None:
 
 
 def test_modules_need_a_kernel() -> None:
-    assert "modules asks for virtio_pci" in str(error_with('package = "linux-image-amd64"', ""))
+    assert "modules.boot asks for virtio_pci" in str(error_with('package = "linux-image-amd64"', ""))
+
+
+def without_modules_but(table: str) -> str:
+    """The example with no kernel and no modules but those that the one table asks for."""
+    text = TEXT.replace('package = "linux-image-amd64"', "")
+    lists = {"modules": ("boot = [", "recovery = ["), "network": ("modules = [",)}
+    for name in {*lists} - {table}:
+        lines = text.splitlines()
+        text = "\n".join(line for line in lines if not line.startswith(lists[name]))
+    return text if table == "watchdog" else text.replace('module = "i6300esb"\nparameters = "heartbeat=20"\n', "")
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [("watchdog", "watchdog.module asks for i6300esb"), ("network", "network.modules asks for virtio_net")],
+)
+def test_every_module_needs_a_kernel(table: str, says: str) -> None:
+    parse(without_modules_but("nothing"))
+    with pytest.raises(ConfigError) as caught:
+        parse(without_modules_but(table))
+    assert caught.value.key == "kernel" and says in caught.value.message
+
+
+def test_parameters_are_of_a_module() -> None:
+    assert error_with('module = "i6300esb"\n', "").key == "watchdog.parameters"
+
+
+@pytest.mark.parametrize(
+    "device", ["/dev/watch dog0", "/dev/watchdog0\\t", "/dev/w\u00e4chter", "/run/watchdog0", "/dev/"]
+)
+def test_the_watchdogs_device_is_one_word_below_dev(device: str) -> None:
+    assert error_with('device = "/dev/watchdog0"', f'device = "{device}"').key == "watchdog.device"
+    config_with('device = "/dev/watchdog0"', 'device = "/dev/misc/watchdog"')
 
 
 def test_text_that_is_not_toml_names_its_line() -> None:
     error = error_with("[disk]", "[disk")
     assert error.line == line_with("[disk]")
     assert "is not TOML" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("9" * 5000, "a number that is too long"),
+        ("[" * 20000, "too many tables or lists"),
+        ("0x" + "f" * 5000, "20000 bits"),
+    ],
+    ids=["digits", "lists", "hexadecimal"],
+)
+@pytest.mark.parametrize("key", ["boot-attempts", "size-max-bytes"])
+def test_what_is_beyond_python_is_an_error_like_any_other(value: str, says: str, key: str) -> None:
+    text = re.sub(f"(?m)^{key} = .*$", f"{key} = {value}", TEXT)
+    with pytest.raises(ConfigError, match=says) as caught:
+        parse(text)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
@@ -254,6 +304,45 @@ def test_urls_may_be_https_where_that_is_built_in() -> None:
         ('# gateway = "192.0.2.1"', 'gateway = "192.0.2.1"', "network.gateway"),
         ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.10"]', "network.addresses.0"),
         ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.300/24"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.10/255.255.255.0"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.10/0.0.0.255"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.10/0"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.0/24"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.255/24"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["fe80::10/64"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["2001:db8::10%eth0/64"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["127.0.0.2/8"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["::1/128"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["224.0.0.1/24"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["ff02::1/64"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["0.0.0.0/8"]', "network.addresses.0"),
+        ('# gateway = "192.0.2.1"', 'dns = ["fe80::1"]', "network.dns.0"),
+        ('# gateway = "192.0.2.1"', 'dns = ["fe80::1%eth0"]', "network.dns.0"),
+        ('# gateway = "192.0.2.1"', 'dns = ["2001:db8::1%eth0"]', "network.dns.0"),
+        ('# gateway = "192.0.2.1"', 'dns = ["0.0.0.0"]', "network.dns.0"),
+        ('# gateway = "192.0.2.1"', 'dns = ["::1"]', "network.dns.0"),
+        ('# gateway = "192.0.2.1"', 'dns = ["224.0.0.1"]', "network.dns.0"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.10/24"]\ngateway = "127.0.0.1"', "network.gateway"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.10/24"]\ngateway = "0.0.0.0"', "network.gateway"),
+        ('# gateway = "192.0.2.1"', 'addresses = ["192.0.2.10/24"]\ngateway = "192.0.2.10"', "network.gateway"),
+        ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["http://[fe80::1]/os.ubk"]', "network.urls.0"),
+        ('urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["http://0.0.0.0/os.ubk"]', "network.urls.0"),
+        (
+            'urls = ["http://10.0.2.2:8080/os.ubk"]',
+            'urls = ["https://[fe80::1]/"]\nhttps = true\nca = "ca.pem"',
+            "network.urls.0",
+        ),
+        ('interface = "any"', 'interface = "eth0"', "network.interface"),
+        ('interface = "any"', 'interface = "wlan1"', "network.interface"),
+        ('interface = "any"', 'interface = "usb0"', "network.interface"),
+        ('interface = "any"', 'interface = "lo"', "network.interface"),
+        ('interface = "any"', 'interface = "enp0s3"', "network.interface"),
+        ('interface = "any"', 'interface = "enP2p1s0f1"', "network.interface"),
+        ('interface = "any"', 'interface = "eno1"', "network.interface"),
+        ('interface = "any"', 'interface = "ens3"', "network.interface"),
+        ('interface = "any"', 'interface = "end0"', "network.interface"),
+        ('interface = "any"', 'interface = "enx001122334455"', "network.interface"),
+        ('interface = "any"', 'interface = "wlp2s0"', "network.interface"),
         ('# gateway = "192.0.2.1"', 'dns = ["ns.example.org"]', "network.dns.0"),
         ('# gateway = "192.0.2.1"', 'dns = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"]', "network.dns"),
     ],
@@ -261,6 +350,27 @@ def test_urls_may_be_https_where_that_is_built_in() -> None:
 def test_mistakes_in_the_network_are_named(before: str, after: str, key: str) -> None:
     error = error_with(before, after)
     assert key in str(error)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.0/31", "192.0.2.255/32", "169.254.1.1/16", "2001:db8::/64", "fd00::1/64"])
+def test_addresses_that_a_host_can_have_are_taken(address: str) -> None:
+    network = config_with('# gateway = "192.0.2.1"', f'addresses = ["{address}"]').network
+    assert network is not None and network.addresses == (address,)
+
+
+@pytest.mark.parametrize(
+    "name", ["any", "e1000", "r8169", "ena", "enic", "enc28j60", "usb8xxx", "lan78xx", "52:54:00:12:34:56"]
+)
+def test_an_interface_is_a_driver_or_an_address(name: str) -> None:
+    network = config_with('interface = "any"', f'interface = "{name}"').network
+    assert network is not None and network.interface == name
+
+
+def test_numeric_servers_are_taken() -> None:
+    network = config_with(
+        'urls = ["http://10.0.2.2:8080/os.ubk"]', 'urls = ["http://[2001:db8::1]:8080/a", "http://1.a/"]'
+    ).network
+    assert network is not None and len(network.urls) == 2
 
 
 def test_an_image_without_a_network_has_nothing_of_it() -> None:

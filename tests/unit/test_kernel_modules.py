@@ -214,3 +214,35 @@ def test_the_release_is_the_only_one_or_the_wanted_one(root: Path) -> None:
         find_release(root, "6.3")
     with pytest.raises(MissingFile, match="there is none"):
         find_release(root / "lib")
+
+
+def test_a_wildcard_reaches_into_folders_as_it_does_in_optional(root: Path, tmp_path: Path) -> None:
+    for name in ("a.bin", "hw/b.bin", "hw/deep/c.bin.xz", "hw/deep/d.txt"):
+        content = lzma.compress(b"c") if name.endswith(".xz") else name.encode()
+        write(root, f"lib/firmware/ath/{name}", content, 0o644)
+    (root / "lib/firmware/ath/again").symlink_to("../ath")
+    (root / "lib/firmware/other").symlink_to("ath/hw")
+
+    def found(*include: str) -> list[str]:
+        entries = firmware([root], RELEASE, [], include=include)
+        return [entry.path.removeprefix("/lib/firmware/") for entry in entries]
+
+    assert found("ath/*.bin") == ["ath/a.bin", "ath/hw/b.bin", "ath/hw/deep/c.bin"]
+    assert found("*/deep/?.*") == ["ath/hw/deep/c.bin", "ath/hw/deep/d.txt", "other/deep/c.bin", "other/deep/d.txt"]
+    assert found("other/*.bin") == ["other/b.bin", "other/deep/c.bin"]
+    assert found("ath/[ab].bin") == ["ath/a.bin"]
+    write(root, "lib/firmware/ath/hw/deep/c.bin", b"plain", 0o644)
+    assert [entry.read() for entry in firmware([root], RELEASE, [], include=["ath/*/c*"])] == [b"plain"]
+    for nothing in ("ath/*.none", "ath/a.bin/*", "absent/*"):
+        with pytest.raises(MissingFile):
+            found(nothing)
+
+
+def test_a_wildcard_that_meets_no_end_of_files_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("initramfs.elf_sysroot.DIRECTORY_ENTRIES_MAX", 3)
+    for number in range(4):
+        write(root, f"lib/firmware/many/{number}", b"", 0o644)
+    with pytest.raises(SysrootError, match="more than 3 files"):
+        firmware([root], RELEASE, [], include=["*/0"])
+    write(root, "lib/firmware/few/0", b"", 0o644)
+    assert len(firmware([root], RELEASE, [], include=["few/*"])) == 1

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from packagemanager.master.errors import RepositoryError
-from packagemanager.master.package_list import PACKAGE_BYTES_MAX, PackageList
+from packagemanager.master.package_list import PACKAGE_BYTES_MAX, PackageList, decompressed
 from packagemanager.master.repository import DebFolder, web_repository
 from tests.unit.master_samples import no_package
 from tests.unit.transaction_samples import make_deb
@@ -41,6 +45,21 @@ def test_a_package_whose_relations_do_not_read_is_named_when_the_folder_is_read(
     path = make_deb(tmp_path, "a", "1", {}, Recommends="b (")
     with pytest.raises(RepositoryError, match=f"{path}: control data: no relation"):
         DebFolder(tmp_path, "amd64")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
+def test_a_damaged_list_is_named(tmp_path: Path, suffix: str) -> None:
+    packer = {".gz": gzip, ".xz": lzma, ".bz2": bz2}[suffix]
+    path, whole = tmp_path / f"Packages{suffix}", packer.compress(PARAGRAPH * 100)
+    path.write_bytes(whole)
+    assert decompressed(path) == PARAGRAPH * 100
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        with suppress(RepositoryError):
+            decompressed(path)
+    path.write_bytes(whole[:20] + b"\xff" * 20)
+    with pytest.raises(RepositoryError, match=str(path)):
+        decompressed(path)
 
 
 def test_a_url_that_cannot_be_asked_for_is_refused(tmp_path: Path) -> None:
