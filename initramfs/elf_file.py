@@ -5,7 +5,8 @@ by :func:`section`, for kernel modules, which have nothing else. Nothing is sear
 is run here; the layouts come from pyelftools, the bounds are ours. Any bytes at all give an
 :class:`ElfObject` or a :class:`MalformedElfError`, in bounded time and memory.
 
-Sources: System V ABI chapters 4 and 5; elf(5); systemd's ELF_DLOPEN_METADATA for ``.note.dlopen``.
+Sources: System V ABI chapters 4 and 5; elf(5); Linux Standard Base, "Symbol Versioning"; systemd's
+ELF_DLOPEN_METADATA for ``.note.dlopen``.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ STRING_BYTES_MAX = 4096
 STRING_TABLE_BYTES_MAX = 64 << 20
 NOTE_BYTES_MAX = 1 << 20
 DLOPEN_LIBRARIES_MAX = 256
+VERSIONS_MAX = 8192
 SECTION_BYTES_MAX = 1 << 20
 
 DF_1_NODEFLIB = 0x800
+VERSION_IS_WEAK = 0x2
 NOTE_DLOPEN_TYPE = 0x407C0C0A
 NOTE_DLOPEN_OWNER = b"FDO\0"
 PRIORITIES = ("required", "recommended", "suggested")
@@ -96,6 +99,7 @@ class ElfObject:
     """What the loader reads of one file. Empty strings and tuples stand for absent entries.
 
     An empty RUNPATH is not an absent one: it still hides the RPATHs of those who loaded the object.
+    ``versions_needed`` are libraries, each with a version of its symbols without which the loader refuses it.
     """
 
     architecture: Architecture
@@ -106,6 +110,8 @@ class ElfObject:
     runpath: str | None = None
     no_default_libraries: bool = False
     dlopens: tuple[Dlopen, ...] = ()
+    versions_needed: tuple[tuple[str, str], ...] = ()
+    versions_defined: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,8 @@ def _read(stream: BinaryIO) -> ElfObject:
         runpath=dynamic.string("DT_RUNPATH") if dynamic.has("DT_RUNPATH") else None,
         no_default_libraries=bool(flags & DF_1_NODEFLIB),
         dlopens=(*_dlopen_notes(stream, structs, segments), *dynamic.implied_dlopens()),
+        versions_needed=tuple(dynamic.versions_needed()),
+        versions_defined=frozenset(dynamic.versions_defined()),
     )
 
 
@@ -232,6 +240,9 @@ class _Dynamic:
 
     def __init__(self, stream: BinaryIO, structs: Any, segments: list[_Segment]) -> None:
         self._stream = stream
+        self._structs = structs
+        self._segments = segments
+        self._versions_left = VERSIONS_MAX
         self._values: dict[str, list[int]] = {}
         for segment in segments:
             if segment.kind == "PT_DYNAMIC":
@@ -274,6 +285,33 @@ class _Dynamic:
         length = min(STRING_BYTES_MAX, self._strings_size - offset)
         return _text(_exactly(self._stream, self._strings_at + offset, length))
 
+    def versions_needed(self) -> Iterator[tuple[str, str]]:
+        if not self.has("DT_VERNEED"):
+            return
+        for place, entry in self._chain(self.number("DT_VERNEED"), self._structs.Elf_Verneed, "vn_next"):
+            for _, version in self._chain(place + entry["vn_aux"], self._structs.Elf_Vernaux, "vna_next"):
+                if not version["vna_flags"] & VERSION_IS_WEAK:
+                    yield self._string_at(entry["vn_file"]), self._string_at(version["vna_name"])
+
+    def versions_defined(self) -> Iterator[str]:
+        if not self.has("DT_VERDEF"):
+            return
+        for place, entry in self._chain(self.number("DT_VERDEF"), self._structs.Elf_Verdef, "vd_next"):
+            # The first name is the version's own, the others are those that it follows.
+            _, name = next(self._chain(place + entry["vd_aux"], self._structs.Elf_Verdaux, "vda_next"))
+            yield self._string_at(name["vda_name"])
+
+    def _chain(self, place: int, layout: Any, following: str) -> Iterator[tuple[int, Any]]:
+        """The entries from the address ``place`` on, each of which says how far the next one is; 0 ends it."""
+        while self._versions_left > 0:
+            self._versions_left -= 1
+            entry = struct_parse(layout, self._stream, _file_offset(self._segments, place, layout.sizeof()))
+            yield place, entry
+            if not entry[following]:
+                return
+            place += entry[following]
+        raise MalformedElfError(f"more than {VERSIONS_MAX} symbol versions")
+
     def implied_dlopens(self) -> tuple[Dlopen, ...]:
         """What glibc opens on behalf of this object, told by the names it imports.
 
@@ -295,7 +333,7 @@ def _file_offset(segments: list[_Segment], address: int, size: int) -> int:
         within = segment.address <= address and address + size <= segment.address + segment.size
         if segment.kind == "PT_LOAD" and within:
             return segment.offset + address - segment.address
-    raise MalformedElfError("the string table is in no segment")
+    raise MalformedElfError("a part of the dynamic section is in no segment")
 
 
 def _dlopen_notes(stream: BinaryIO, structs: Any, segments: list[_Segment]) -> list[Dlopen]:

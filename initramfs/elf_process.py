@@ -100,7 +100,7 @@ class Process:
 
         Raises:
             MissingFile: a library is nowhere to be found.
-            SysrootError: a file is malformed, or cannot work in an image.
+            SysrootError: a file is malformed, cannot work in an image, or is older than another one wants it.
         """
         if self._interpreter:
             # Loaded before all else, it answers to its own SONAME from the start.
@@ -108,6 +108,7 @@ class Process:
             yield Requirement(self._interpreter.found, f"needed by {self._main.found.path}: PT_INTERP")
         yield from self._load_needed([self._main])
         yield from self._load_opened()
+        self._check_versions()
 
     def _find_interpreter(self) -> _Loaded | None:
         name = self._main.object.interpreter
@@ -163,6 +164,18 @@ class Process:
         self._policy.notice(
             f"{' or '.join(wish.sonames)} is not in the sysroot; {requester.found.path} can open it for {wish.feature}"
         )
+
+    def _check_versions(self) -> None:
+        """As the loader (elf/dl-version.c): a library that has versions has those that are needed of it."""
+        for requester in self._by_path.values():
+            for name, version in requester.object.versions_needed:
+                library = self._by_name.get(name)
+                defined = library.object.versions_defined if library else ()
+                if library and defined and version not in defined:
+                    raise SysrootError(
+                        f"{library.found.path} has no symbols of version {version}, which {requester.found.path} needs",
+                        "the two are of different releases: take both from one",
+                    )
 
     def _remember(self, library: _Loaded, name: str) -> bool:
         """Notes the names ``library`` answers to; says whether it is new in this process."""

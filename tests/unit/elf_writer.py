@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 X86_64, AARCH64, ARM, MIPS, RISCV = 62, 183, 40, 8, 243
 BASE_ADDRESS = 0x400000
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
-TAGS = {"needed": 1, "strtab": 5, "strsz": 10, "soname": 14, "rpath": 15, "runpath": 29, "flags_1": 0x6FFFFFFB}
+TAGS = {"needed": 1, "strtab": 5, "strsz": 10, "soname": 14, "rpath": 15, "runpath": 29, "flags_1": 0x6FFFFFFB,
+        "verdef": 0x6FFFFFFC, "verneed": 0x6FFFFFFE}  # fmt: skip
 DF_1_NODEFLIB = 0x800
 
 
 @dataclass
 class Elf:
-    """What to write. ``imports`` go into the string table only, where names of functions are."""
+    """What to write. ``imports`` go into the string table only, where names of functions are.
+
+    ``versions`` are the symbol versions that it needs of each library, ``weak`` those it can do without; ``defines``
+    are its own.
+    """
 
     needed: Sequence[str] = ()
     interpreter: str = ""
@@ -27,6 +32,9 @@ class Elf:
     no_default_libraries: bool = False
     notes: Sequence[object] = ()
     imports: Sequence[str] = ()
+    versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    weak: Sequence[str] = ()
+    defines: Sequence[str] = ()
     machine: int = X86_64
     bits: int = 64
     little_endian: bool = True
@@ -55,6 +63,26 @@ class Elf:
         text = payload if isinstance(payload, bytes) else json.dumps(payload).encode() + b"\0"
         note = struct.pack(self.order + "III", 4, len(text), 0x407C0C0A) + b"FDO\0" + text
         return note + b"\0" * (-len(note) % 4)
+
+    def needed_versions(self) -> bytes:
+        """The entries of libraries, each followed by those of its versions."""
+        content = b""
+        for index, (name, versions) in enumerate(self.versions.items(), 1):
+            following = 0 if index == len(self.versions) else 16 + 16 * len(versions)
+            content += struct.pack(self.order + "HHIII", 1, len(versions), self.offset_of(name), 16, following)
+            for number, version in enumerate(versions, 1):
+                after = 0 if number == len(versions) else 16
+                weak = 2 if version in self.weak else 0
+                content += struct.pack(self.order + "IHHII", 0, weak, number, self.offset_of(version), after)
+        return content
+
+    def defined_versions(self) -> bytes:
+        content = b""
+        for index, version in enumerate(self.defines, 1):
+            after = 0 if index == len(self.defines) else 28
+            content += struct.pack(self.order + "HHHHIII", 1, 0, index, 1, 0, 20, after)
+            content += struct.pack(self.order + "II", self.offset_of(version), 0)
+        return content
 
     def header(self, segments: int) -> bytes:
         identification = b"\x7fELF" + bytes([self.bits // 32, 1 if self.little_endian else 2, 1]) + bytes(9)
@@ -95,7 +123,12 @@ class Elf:
         interpreter_at = start
         notes_at = interpreter_at + len(interpreter)
         strings_at = notes_at + len(notes)
-        dynamic_at = strings_at + len(self.strings)
+        needed, defined = self.needed_versions(), self.defined_versions()
+        needed_at = strings_at + len(self.strings)
+        defined_at = needed_at + len(needed)
+        dynamic_at = defined_at + len(defined)
+        entries += [("verneed", BASE_ADDRESS + needed_at)] * bool(needed)
+        entries += [("verdef", BASE_ADDRESS + defined_at)] * bool(defined)
         entries += [("strtab", BASE_ADDRESS + strings_at), ("strsz", len(self.strings))]
         pairs = [(TAGS[tag], value) for tag, value in entries] + [(0, 0)]
         dynamic = b"".join(struct.pack(self.order + word * 2, *pair) for pair in pairs)
@@ -105,7 +138,7 @@ class Elf:
             table += self.segment(PT_INTERP, interpreter_at, len(self.interpreter) + 1)
         if notes:
             table += self.segment(PT_NOTE, notes_at, len(notes))
-        return self.header(segments) + table + interpreter + notes + bytes(self.strings) + dynamic
+        return self.header(segments) + table + interpreter + notes + bytes(self.strings) + needed + defined + dynamic
 
 
 def write(root: Path, path: str, elf: Elf | bytes, mode: int = 0o755) -> None:

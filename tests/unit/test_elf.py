@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -348,3 +349,85 @@ def test_the_union_of_several_programs_keeps_the_first_reason(root: Path) -> Non
     write(root, "/usr/bin/one", program("libc.so.6"))
     write(root, "/usr/bin/two", program("libc.so.6"))
     assert by_path(closure(root, ["two", "one"]))[f"{MULTIARCH}/libc.so.6"].reason.startswith("needed by /usr/bin/two")
+
+
+def versioned(root: Path, *defines: str, soname: str = "libv.so.1") -> None:
+    write(root, f"{MULTIARCH}/libv.so.1", Elf(soname=soname, defines=defines))
+
+
+@pytest.mark.parametrize("form", [{}, {"bits": 32}, {"little_endian": False}], ids=["64", "32", "big"])
+def test_a_library_without_the_version_that_is_needed_is_an_error(tmp_path: Path, form: dict[str, object]) -> None:
+    tool = {"needed": ["libv.so.1", "liba.so"], "versions": {"liba.so": ["A_1"], "libv.so.1": ["V_1", "V_3"]}}
+    write(tmp_path, "/bin/tool", Elf(**tool, **form))  # type: ignore[arg-type]
+    write(tmp_path, "/lib/liba.so", Elf(defines=["A_1"], **form))  # type: ignore[arg-type]
+    write(tmp_path, "/lib/libv.so.1", Elf(defines=["libv.so.1", "V_1", "V_2"], **form))  # type: ignore[arg-type]
+    with pytest.raises(SysrootError) as caught:
+        closure(tmp_path, ["/bin/tool"])
+    for word in ("/lib/libv.so.1", "V_3", "/bin/tool"):
+        assert word in caught.value.message
+    write(tmp_path, "/lib/libv.so.1", Elf(defines=["libv.so.1", "V_1", "V_2", "V_3"], **form))  # type: ignore[arg-type]
+    assert "/lib/libv.so.1" in {entry.path for entry in closure(tmp_path, ["/bin/tool"])}
+
+
+def test_a_version_is_looked_for_where_a_library_of_a_library_needs_it(root: Path) -> None:
+    versioned(root, "V_1")
+    write(root, f"{MULTIARCH}/liba.so", Elf(["libv.so.1"], versions={"libv.so.1": ["V_2"]}))
+    write(root, "/usr/bin/tool", program("liba.so"))
+    with pytest.raises(SysrootError, match="V_2"):
+        closure(root, ["/usr/bin/tool"])
+
+
+def test_a_version_is_looked_for_in_what_is_opened_at_run_time(root: Path) -> None:
+    versioned(root, "V_1")
+    write(root, f"{MULTIARCH}/liba.so", Elf(["libv.so.1"], versions={"libv.so.1": ["V_2"]}))
+    write(root, "/usr/bin/tool", program(notes=[[{"soname": ["liba.so"], "feature": "a"}]]))
+    with pytest.raises(SysrootError, match="V_2"):
+        closure(root, ["/usr/bin/tool"])
+
+
+@pytest.mark.parametrize(
+    ("defines", "versions"),
+    [
+        ((), {"libv.so.1": ["V_2"]}),
+        (("V_1",), {"libv.so.1": ["V_1"], "libgone.so.1": ["V_9"]}),
+        (("V_1",), {"libv.so.1": ["V_1", "WEAK"]}),
+        (("V_1",), {"ld-linux-x86-64.so.2": ["PRIVATE"], "libv.so.1": ["V_1"]}),
+    ],
+    ids=["without any versions", "of a library that is not needed", "weak", "a loader without any"],
+)
+def test_the_loader_goes_on_without_a_version(
+    root: Path, defines: tuple[str, ...], versions: dict[str, list[str]]
+) -> None:
+    versioned(root, *defines)
+    write(root, "/usr/bin/tool", program("libv.so.1", versions=versions, weak=["WEAK"]))
+    assert f"{MULTIARCH}/libv.so.1" in files(root, "/usr/bin/tool")
+
+
+def test_a_version_is_that_of_the_library_which_answers_to_the_name(root: Path) -> None:
+    write(root, "/opt/libv.so.1", Elf(soname="libv.so.1", defines=["V_2"]))
+    versioned(root, "V_1")
+    write(root, "/usr/bin/tool", program("libv.so.1", runpath="/opt", versions={"libv.so.1": ["V_2"]}))
+    assert "/opt/libv.so.1" in files(root, "/usr/bin/tool")
+    write(root, "/usr/bin/tool", program("libv.so.1", versions={"libv.so.1": ["V_2"]}))
+    with pytest.raises(SysrootError, match=f"{MULTIARCH}/libv.so.1"):
+        closure(root, ["/usr/bin/tool"])
+
+
+def test_versions_that_lead_out_of_the_file_or_round_and_round_are_an_error(root: Path) -> None:
+    content = program("libc.so.6", versions={"libc.so.6": ["GLIBC_2.34", "GLIBC_2.35"]}).content()
+    entry = struct.pack("<HH", 1, 2)
+    at = content.index(entry, 0x100)
+    for place, value in ((at + 8, 1 << 30), (at + 12, 1 << 30), (at + 4, 1 << 20), (at + 12, -16), (at + 28, 1 << 30)):
+        damaged = content[:place] + struct.pack("<q", value)[:4] + content[place + 4 :]
+        write(root, "/usr/bin/tool", damaged)
+        with pytest.raises(SysrootError, match="/usr/bin/tool"):
+            closure(root, ["/usr/bin/tool"])
+
+
+def test_there_is_an_end_of_versions(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(root, "/usr/bin/tool", program("libc.so.6", versions={"libc.so.6": ["GLIBC_2.34", "GLIBC_2.35"]}))
+    monkeypatch.setattr("initramfs.elf_file.VERSIONS_MAX", 3)
+    files(root, "/usr/bin/tool")
+    monkeypatch.setattr("initramfs.elf_file.VERSIONS_MAX", 2)
+    with pytest.raises(SysrootError, match="more than 2 symbol versions"):
+        files(root, "/usr/bin/tool")
