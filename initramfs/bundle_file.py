@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from initramfs.device_fit import check_room, kernel_release
+from initramfs.device_fit import check_room, has_place, kernel_release
 from initramfs.errors import BuildError
 from payload.bundle import Header, read_header
 from payload.delta import BLOCKS, REFERENCES, BlockIndex, ReferenceIndex, read_directory, read_index
@@ -190,6 +190,7 @@ def verdict(path: Path, judge: Judge, progress: Progress = silent) -> dict[str, 
         with believed(path, judge) as bundle:
             damaged = _damaged(bundle, progress)
             delta_damage = _delta_damage(bundle)
+            kept = _kept(bundle, judge.device)
     except PayloadInputError:
         raise
     except PayloadError as error:
@@ -205,6 +206,7 @@ def verdict(path: Path, judge: Judge, progress: Progress = silent) -> dict[str, 
         "frames": frames,
         "damaged": damaged[:DAMAGED_FRAMES_TOLD_MAX],
         "delta_damaged": delta_damage,
+        **({} if kept is None else {"kept": kept}),
     }
     signed = f"signed as root {bundle.trusted.root.version} wants it"
     if damaged:
@@ -212,7 +214,16 @@ def verdict(path: Path, judge: Judge, progress: Progress = silent) -> dict[str, 
     told = f"an intact bundle of version {bundle.manifest.version}, {signed}, {frames} frames"
     if delta_damage:
         told += "; its delta part is damaged, so updates take more bytes"
+    if kept is False:
+        told += "; no place of the device keeps it: the OS cannot update a single slot to it, nothing repairs it there"
     return {**facts, "verdict": told}
+
+
+def _kept(bundle: Believed, device: Config | None) -> bool | None:
+    """Whether a place of ``device`` can keep it; None where that is not asked, as of packages, which need none."""
+    if device is None or bundle.manifest.is_transaction:
+        return None
+    return has_place(device, bundle.header, bundle.manifest)
 
 
 def _delta_damage(bundle: Believed) -> list[str]:

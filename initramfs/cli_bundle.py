@@ -160,7 +160,7 @@ VERBS = (
         "Asks the rules that a device asks: the chain of roots, signatures, floor; with -c also its kind, its\n"
         "kernel, its own floor and the room in its slots. The journal of a real device may know a higher floor or\n"
         "a newer root. The exit code is 0 where all is well, else 1, with the reason that the device would show. A\n"
-        "damaged delta part is told; it costs bytes and is no reason to refuse.",
+        "damaged delta part is told, and that no payload region keeps it; these are no reasons to refuse.",
         (
             "unbrick bundle verify os.ubk --root root.pub",
             "unbrick bundle verify os.ubk --root device.roots --json",

@@ -12,6 +12,7 @@ from initramfs.errors import BuildError, MissingFile
 from initramfs.kernel_modules import find_release
 from payload import install
 from payload.errors import PayloadError, PayloadTooLargeError, TargetTooSmallError
+from payload.place import bundle_bytes
 from recovery.disks import MissingRegion
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def check_room(device: Config, header: Header, manifest: Manifest) -> None:
     for slot in device.slot[SLOT_CLASS].values():
         header_regions = [MissingRegion(region.size) for region in slot.headers]
         install.check_room(MissingRegion(slot.region.size), header_regions, header, image)
+
+
+def has_place(device: Config, header: Header, manifest: Manifest) -> bool:
+    """Whether a payload region can keep the bundle. Repairs come from there, and by way of it one slot is updated."""
+    places = [place for place in (device.payload.region, device.payload.spare) if place]
+    return any(bundle_bytes(header, manifest) <= place.size for place in places)
 
 
 def check_wanted(device: Config, root_floor: int, header: Header, manifest: Manifest) -> None:

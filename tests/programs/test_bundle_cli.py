@@ -222,6 +222,20 @@ def test_what_does_not_fit_the_device_is_neither_made_nor_taken(desk: Desk, case
     assert desk.facts("bundle verify os.ubk -c device.toml")["intact"]
 
 
+def test_a_bundle_that_no_place_can_keep_is_told_and_no_reason_to_refuse(desk: Desk) -> None:
+    desk.create()
+    bundle_bytes = (desk.folder / "os.ubk").stat().st_size
+    place = "{offset = 2097152, size = 268435456}"
+    for size, spare, kept in ((bundle_bytes, 0, True), (bundle_bytes - 4096, 0, False), (4096, bundle_bytes, True)):
+        line = f"\nspare = {{offset = 104857600, size = {spare}}}" if spare else ""
+        changed_device(desk, {place: place.replace("268435456", str(size)) + line})
+        facts = desk.facts("bundle verify os.ubk -c changed.toml")
+        assert facts["intact"] and facts["kept"] == kept
+        assert ("no place of the device keeps it" in facts["verdict"]) == (not kept)
+    facts = desk.facts("bundle verify os.ubk --root root.pub")
+    assert "kept" not in facts and "keeps it" not in facts["verdict"]
+
+
 def test_a_bundle_without_an_operating_system_is_neither_made_nor_taken(desk: Desk) -> None:
     _out, err = desk.create("--image maps=maps.erofs", code=1)
     assert "no image for slot class 'rootfs'" in err and "--image rootfs=FILE" in err

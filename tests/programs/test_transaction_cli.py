@@ -88,6 +88,7 @@ def test_every_verb_of_bundles_works_on_it(desk: Desk) -> None:
     (desk.folder / "device.toml").write_text(EXAMPLE.read_text().replace("[kernel]", '[kernel]\nrelease = "6.1.0"'))
     assert "an intact bundle of version 4" in desk.run("bundle verify x.ubk --root root.pub")[0]
     assert "an intact bundle of version 4" in desk.run("bundle verify x.ubk -c device.toml --root root.pub")[0]
+    assert "kept" not in desk.facts("bundle verify x.ubk -c device.toml --root root.pub")
     assert "packages: none, packages" in desk.run("bundle info x.ubk")[0]
     desk.run("key new other.key")
     desk.run("bundle sign x.ubk --key other.key")
