@@ -5,7 +5,7 @@ How it works is on one page: docs/packages.md. `transact` is where to begin to r
 Words that all share
     errors              what can go wrong, by who is at fault
     entry               what a package consists of: entries and control files
-    operation           what a transaction does to the file system: four acts
+    operation           what a transaction does to the file system: five acts
     phases              the phases of a transaction
     tree                the file system as a protocol; `root` is the real one below a folder
     wanted              the wanted set as bytes
@@ -33,6 +33,7 @@ Carrying a plan out, whatever it is about
     plan_check          whether a plan fits what is there
     room                space that is kept for what comes after the intent
     steps               one operation, done or undone
+    keeping             second names for what a plan replaces or removes
     unchanged           whether the system is as a plan found it, after a wait
     damage              a phase that was lost, told by what is there
     engine              a plan, carried out so that any cut can be gone on from
@@ -55,6 +56,7 @@ Maintainer scripts
     script_plan         all calls of a transaction, as a value and as bytes
     supported           what they may want
     turns               what they have to know of a transaction
+    taken_away          second names for what they may take away
     process             running a program, bounded
     scripts             running them at least once
 

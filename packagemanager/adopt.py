@@ -15,8 +15,9 @@ from packagemanager.engine import Engine
 from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, NO_DIGEST, Entry
 from packagemanager.errors import BlockedError, RefusedError, some_of
 from packagemanager.ground import Ground, md5
-from packagemanager.leaving import Leaving, above
+from packagemanager.leaving import Leaving
 from packagemanager.phases import TRYING
+from packagemanager.places import above
 from packagemanager.staging import Staging
 from packagemanager.wanted import NOTHING, Wanted
 from packagemanager.wanted import PATH as WANTED_PATH

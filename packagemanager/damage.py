@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from packagemanager import places, steps
 from packagemanager.entry import DIRECTORY
-from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY
+from packagemanager.operation import KEEP_DIRECTORY, MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY
 from packagemanager.phases import BACK, DAMAGED, DONE, FORWARD, TRYING
 
 TYPE_CHECKING = False
@@ -33,7 +33,8 @@ class Evidence:
         self.can_go_on = self.can_go_back = self.keeps_all = True
         device = places.device(tree)
         for number, (operation, inode) in enumerate(zip(plan.operations, plan.inodes, strict=True)):
-            self._add(tree, number, operation, (device, inode))
+            if operation.act != KEEP_DIRECTORY:
+                self._add(tree, number, operation, (device, inode))
 
     def _add(self, tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> None:
         done = is_done(tree, operation, inode)

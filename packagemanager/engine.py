@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 
-from packagemanager import damage, places, plan_check, plan_file, room, steps, unchanged
+from packagemanager import damage, keeping, places, plan_check, plan_file, room, steps, unchanged
 from packagemanager.entry import NO_DIGEST
 from packagemanager.errors import NO_ROOM, UNCHANGED, BlockedError, PackageError, RefusedError, disk_error
-from packagemanager.operation import PUT, REMOVE, Operation
+from packagemanager.operation import PUT, Operation
 from packagemanager.phases import BACK, DAMAGED, DONE, FORWARD, TRYING, UNDONE, WAITING
 from packagemanager.plan_file import Plan
 from packagemanager.whole_file import read_whole
@@ -37,7 +37,7 @@ class Resumed:
     and was begun in vain), ``now`` the one after it: None (nothing under way any more), `TRYING`, `WAITING` (it is
     recovery's, at the next start), or `DAMAGED`; `DONE` if its owner confirmed it at once.
     ``facts`` are those of the plan, if there was one that reads. ``left`` are paths that could not be brought back as
-    they were, each with the reason; empty in all but strange cases (somebody put files into a folder that was new).
+    they were, each with the reason, or where something was put aside that others had made there since.
     An empty path: why all of it was turned back.
     """
 
@@ -130,10 +130,10 @@ class Engine:
         try:
             self._prepare(operations, facts)
         except OSError as error:
-            self._give_up()
+            self._give_up(operations)
             raise disk_error("preparing a transaction", error, UNCHANGED) from error
         except PackageError:
-            self._give_up()
+            self._give_up(operations)
             raise
 
     def begin(self) -> None:
@@ -193,33 +193,15 @@ class Engine:
 
     def _prepare(self, operations: tuple[Operation, ...], facts: dict[str, str]) -> None:
         found = plan_check.check(self._tree, operations)
-        inodes: list[int] = []
-        planned: list[Operation] = []
-        for number, (operation, stat) in enumerate(zip(operations, found, strict=True)):
-            self._alive()
-            if operation.act == REMOVE or operation.kept:
-                self._keep(number, operation)
-            inodes.append(self._inode(operation))
-            planned.append(unchanged.noted(self._tree, number, operation, stat))
+        planned = keeping.keep(self._tree, operations, found, self._alive)
         room.keep(self._tree, operations)
         try:
-            raw = plan_file.encode_plan(Plan(planned, inodes, facts))
+            raw = plan_file.encode_plan(Plan(planned, [self._inode(one) for one in planned], facts))
         except ValueError as error:
             raise RefusedError(f"the plan cannot be written: {error}", "make the transaction smaller") from None
         for place in places.PLANS:
             self._tree.write(place, (raw,))
         self._tree.sync()
-
-    def _keep(self, number: int, operation: Operation) -> None:
-        try:
-            self._tree.hard_link(operation.path, places.old(number))
-        except OSError as error:
-            if error.errno not in steps.IN_THE_WAY:
-                raise
-            raise RefusedError(
-                f"/{operation.path} cannot be kept beside the new one: {error.strerror}",
-                "it may be immutable (chattr), or on a file system of its own",
-            ) from error
 
     def _inode(self, operation: Operation) -> int:
         staged = self._tree.look(places.new(operation.staged)) if operation.act == PUT else None
@@ -255,8 +237,10 @@ class Engine:
             return Resumed(WAITING, WAITING, plan.facts)
         if plan is not None and phase in _RESUME:
             return _RESUME[phase](self, plan)
-        if phase != DAMAGED:
+        if phase == DONE:
             self._remove()
+        elif phase != DAMAGED:
+            self._drop(plan)
         return Resumed(phase, DAMAGED if phase == DAMAGED else None, plan.facts if plan is not None else {})
 
     def _resume_waiting(self, plan: Plan) -> Resumed:
@@ -271,6 +255,11 @@ class Engine:
 
     def _call_off(self, plan: Plan | None) -> None:
         self._enter(UNDONE, plan)
+        self._drop(plan)
+
+    def _drop(self, plan: Plan | None) -> None:
+        if plan is not None:
+            keeping.let_go(self._tree, plan.operations)
         self._remove()
 
     def _resume_forward(self, plan: Plan) -> Resumed:
@@ -365,9 +354,10 @@ class Engine:
             self._tree.sync()
         places.remove_transaction(self._tree)
 
-    def _give_up(self) -> None:
+    def _give_up(self, operations: tuple[Operation, ...]) -> None:
         """As far as the disk lets us: what remains is dropped by the next resume."""
         try:
+            keeping.let_go(self._tree, operations)
             places.remove_transaction(self._tree)
         except OSError:
             return

@@ -9,11 +9,12 @@ from __future__ import annotations
 from packagemanager import conffiles
 from packagemanager.conffiles import NEW_NAME
 from packagemanager.entry import DIRECTORY, LINK
+from packagemanager.places import above
 from packagemanager.status import Conffile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from packagemanager.changes import Changes
     from packagemanager.claims import Claims
@@ -63,17 +64,6 @@ class Leaving:
             empties = all(one in self.files or (one in self.folders and self.goes(one)) for one in below)
             self._known[folder] = empties and folder not in self._filled
         return self._known[folder]
-
-
-def above(places: Iterable[str]) -> set[str]:
-    """Every folder that one of ``places`` is in."""
-    found: set[str] = set()
-    for place in places:
-        folder = place.rpartition("/")[0]
-        while folder and folder not in found:
-            found.add(folder)
-            folder = folder.rpartition("/")[0]
-    return found
 
 
 def leave(

@@ -14,14 +14,16 @@ REMOVE = "remove"
 MAKE_DIRECTORY = "make-directory"
 # Remove a folder if nothing is in it; its attributes are remembered to make it again.
 REMOVE_DIRECTORY = "remove-directory"
-ACTS = (PUT, REMOVE, MAKE_DIRECTORY, REMOVE_DIRECTORY)
+# Nothing, to a folder that something is kept of: undone, it is made again if it went meanwhile.
+KEEP_DIRECTORY = "keep-directory"
+ACTS = (PUT, REMOVE, MAKE_DIRECTORY, REMOVE_DIRECTORY, KEEP_DIRECTORY)
 
 
 class Operation:
     """``path`` is resolved. ``mode``, ``uid``, ``gid`` and ``mtime`` are those of a folder that is to be made.
 
-    Of a folder that is to be removed, the engine reads them itself; and of a file or link that is to be kept, with its
-    ``size`` and the ``nanoseconds`` of its time.
+    Of a folder that is to be removed or kept, the engine reads them itself; and of a file or link that is to be kept,
+    with its ``size`` and the ``nanoseconds`` of its time.
     """
 
     __slots__ = ("act", "gid", "kept", "mode", "mtime", "nanoseconds", "path", "size", "staged", "uid")

@@ -6,6 +6,8 @@ from packagemanager.entry import DIRECTORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from packagemanager.tree import Tree
 
 FOLDER = "var/lib/unbrick/packages"
@@ -16,6 +18,10 @@ OLD = f"{TRANSACTION}/old"
 ROOM = f"{TRANSACTION}/room"
 PLANS = (f"{TRANSACTION}/plan", f"{TRANSACTION}/plan.copy")
 PHASE = f"{TRANSACTION}/phase"
+LOST = f"{FOLDER}/lost"
+RETURNING = f"{FOLDER}/returning"
+UNDONE_NAME = ".unbrick-undone"
+NAMES_MAX = 1000
 
 
 def new(number: int) -> str:
@@ -24,6 +30,23 @@ def new(number: int) -> str:
 
 def old(number: int) -> str:
     return f"{OLD}/{number}"
+
+
+def beside(path: str) -> Iterator[str]:
+    """The names that something gets which is in the way of what comes back: the first that is free."""
+    yield f"{path}{UNDONE_NAME}"
+    yield from (f"{path}{UNDONE_NAME}.{number}" for number in range(2, NAMES_MAX))
+
+
+def above(paths: Iterable[str]) -> set[str]:
+    """Every folder that one of ``paths`` is in."""
+    found: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
 
 
 def device(tree: Tree) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from packagemanager import places, steps
 from packagemanager.entry import DIRECTORY
 from packagemanager.errors import RefusedError
-from packagemanager.operation import MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY
+from packagemanager.operation import KEEP_DIRECTORY, MAKE_DIRECTORY, PUT, REMOVE, REMOVE_DIRECTORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,16 +91,17 @@ class _Checked:
         if found is not None:
             raise RefusedError(f"/{one.path}: something is there already", _AGAIN)
 
-    def remove_directory(self, one: Operation, found: Stat | None) -> None:
+    def folder(self, one: Operation, found: Stat | None) -> None:
         if found is None or found.kind != DIRECTORY:
-            raise RefusedError(f"/{one.path}: there is no folder to remove", _AGAIN)
+            raise RefusedError(f"/{one.path}: there is no folder", _AGAIN)
 
 
 _CHECKS = {
     PUT: _Checked.put,
     REMOVE: _Checked.remove,
     MAKE_DIRECTORY: _Checked.make_directory,
-    REMOVE_DIRECTORY: _Checked.remove_directory,
+    REMOVE_DIRECTORY: _Checked.folder,
+    KEEP_DIRECTORY: _Checked.folder,
 }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 
-from packagemanager import places, process, script_plan, triggers
+from packagemanager import places, process, script_plan, taken_away, triggers
 from packagemanager.calls import INSTALLED, NEW, OLD, POSTRM, PREINST, PRERM, Call, triggered
 from packagemanager.errors import DatabaseError, ScriptError
 from packagemanager.whole_file import read_whole
@@ -126,21 +126,26 @@ class Scripts:
         self._all(script_plan.AFTER, plan.after)
         _Triggers(self, self._tree, plan).process()
 
-    def back(self) -> list[str]:
-        """Tell the packages that it is taken back, once the old files are in place. Gives back what failed, as text."""
-        if not self.begun():
-            return []
+    def back(self) -> list[tuple[str, str]]:
+        """Tell the packages that it is taken back, once the old files are in place; then bring back what is still gone.
+
+        Returns: what failed, as `engine.Resumed.left` has it.
+        """
+        left = self._tell_back() if self.begun() else []
+        return [*left, *taken_away.bring_back(self._tree)]
+
+    def _tell_back(self) -> list[tuple[str, str]]:
         try:
             plan = self._plan()
         except DatabaseError as error:
-            return [str(error)]  # nobody knows what ran, and the files are the old set
-        complaints = []
+            return [("", str(error))]  # nobody knows what ran, and the files are the old set
+        left = []
         for call in _to_take_back(plan, self._before_done_max(plan)):
             try:
                 self.call(call)
             except ScriptError as error:
-                complaints.append(str(error))
-        return complaints
+                left.append(("", str(error)))
+        return left
 
     def forget(self) -> None:
         """Remove the folder: nothing is under way any more. First what a cut left where scripts are run from."""

@@ -10,11 +10,13 @@ import errno
 
 from packagemanager import operation as acts
 from packagemanager import places
-from packagemanager.entry import DIRECTORY
+from packagemanager.entry import DIRECTORY, LINK
 from packagemanager.errors import BlockedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from packagemanager.operation import Operation
     from packagemanager.tree import Stat, Tree
 
@@ -23,6 +25,7 @@ IN_THE_WAY = (
     errno.EBUSY, errno.ELOOP, errno.EMLINK, errno.ENAMETOOLONG, errno.EINVAL, errno.ETXTBSY,
 )  # fmt: skip
 """What a path says, where every other error is the disk's."""
+NAME_CHARACTERS_MAX = 50
 
 
 def forward(tree: Tree, number: int, operation: Operation) -> None:
@@ -57,7 +60,7 @@ def _put(tree: Tree, number: int, operation: Operation) -> None:
     source = places.new(operation.staged)
     staged = tree.look(source)
     if staged is not None:
-        _require_folder(tree, operation.path)
+        require_folder(tree, operation.path)
         if not _has_both_names(tree, number, operation, staged):
             tree.rename(source, operation.path)
     elif not _is_put(tree, number, operation):
@@ -83,7 +86,7 @@ def _has_both_names(tree: Tree, number: int, operation: Operation, staged: Stat)
         tree.unlink(places.new(operation.staged))
         return True
     kept = tree.look(places.old(number)) if operation.kept else None
-    if kept is None or not _is_same(kept, found):
+    if kept is None or not is_same(kept, found):
         raise BlockedError(f"/{operation.path}: it changed since the transaction was prepared", "apply it again")
     return False
 
@@ -95,20 +98,62 @@ def _put_back(tree: Tree, number: int, operation: Operation, inode: tuple[int, i
         return ""  # it was never put: what is there is not ours
     if operation.kept:
         return _restore(tree, number, operation, inode)
-    if found is not None and found.kind != DIRECTORY:
-        tree.unlink(operation.path)
+    if found is None or found.kind == DIRECTORY:
+        return ""
+    if found.inode != inode:
+        return _put_aside(tree, operation.path)
+    tree.unlink(operation.path)
     return ""
 
 
 def _restore(tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> str:
-    kept = places.old(number)
-    if tree.look(kept) is None:
-        found = look(tree, operation.path)
+    kept = tree.look(places.old(number))
+    found = look(tree, operation.path)
+    if kept is None:
         lost = found is None or found.inode == inode
         return "what was kept of it is gone" if lost else ""
-    _require_folder(tree, operation.path)
-    tree.rename(kept, operation.path)
-    return ""
+    said = ""
+    try:
+        require_folder(tree, operation.path)
+        if found is not None and found.inode != inode and (found.kind == DIRECTORY or not is_same(kept, found)):
+            said = _put_aside(tree, operation.path)
+        tree.rename(places.old(number), operation.path)
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            raise
+        return f"{error.strerror}; it is now /{_saved(tree, number, operation.path)}"
+    return said
+
+
+def _put_aside(tree: Tree, path: str) -> str:
+    """Somebody else's, where something comes back: it gets another name, durably, and that is said.
+
+    A folder of an overlay's lower layer cannot be renamed; one that is there and was not is of the upper one.
+    """
+    name = _take_free(tree, path, places.beside(path))
+    tree.sync()
+    return f"what was there since is now /{name}"
+
+
+def _saved(tree: Tree, number: int, path: str) -> str:
+    """What cannot come back to its place is not thrown away. Returns: where it is."""
+    places.make_folders(tree, places.LOST)
+    names = places.beside(f"{places.LOST}/{path.rpartition('/')[2][:NAME_CHARACTERS_MAX]}")
+    return _take_free(tree, places.old(number), names)
+
+
+def _take_free(tree: Tree, path: str, names: Iterator[str]) -> str:
+    """Rename it to the first name that is free. Of a rename that a cut tore, the old name goes."""
+    mine = tree.look(path)
+    for name in names:
+        found = tree.look(name)
+        if found is None:
+            tree.rename(path, name)
+            return name
+        if mine is not None and mine.kind != DIRECTORY and found.inode == mine.inode:
+            tree.unlink(path)
+            return name
+    raise FileExistsError(errno.EEXIST, "too many names that begin like that")
 
 
 def _remove(tree: Tree, number: int, operation: Operation) -> None:
@@ -120,16 +165,16 @@ def _is_removed(tree: Tree, number: int, operation: Operation) -> bool:
     """Also where somebody made another file of that name since: that one is theirs."""
     found = look(tree, operation.path)
     kept = tree.look(places.old(number))
-    return found is None or found.kind == DIRECTORY or (kept is not None and not _is_same(kept, found))
+    return found is None or found.kind == DIRECTORY or (kept is not None and not is_same(kept, found))
 
 
-def _is_same(kept: Stat, found: Stat) -> bool:
+def is_same(kept: Stat, found: Stat) -> bool:
     """Two names of one file. An overlay can give them different inodes, until it is mounted again."""
     return kept.inode == found.inode or _attributes(kept) == _attributes(found)
 
 
 def _attributes(stat: Stat) -> tuple[object, ...]:
-    return stat.kind, stat.mode, stat.uid, stat.gid, stat.size, stat.mtime
+    return stat.kind, stat.mode, stat.uid, stat.gid, stat.size, stat.mtime, stat.nanoseconds
 
 
 def was_lost(tree: Tree, number: int, operation: Operation) -> bool:
@@ -151,7 +196,7 @@ def was_lost(tree: Tree, number: int, operation: Operation) -> bool:
 def _make_directory(tree: Tree, number: int, operation: Operation) -> None:
     found = look(tree, operation.path)
     if found is None:
-        _require_folder(tree, operation.path)
+        require_folder(tree, operation.path)
         tree.make_directory(operation.path)
     elif found.kind != DIRECTORY:
         raise FileExistsError(errno.EEXIST, "no folder is there")
@@ -179,11 +224,43 @@ def _remove_directory(tree: Tree, number: int, operation: Operation) -> None:
 
 
 def _remove_directory_back(tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> str:
+    said = _clear(tree, operation.path)
     _make_directory(tree, number, operation)
-    return ""
+    return said
 
 
-def _require_folder(tree: Tree, path: str) -> None:
+def _clear(tree: Tree, path: str) -> str:
+    """Where a folder comes back: what is there and is none goes aside; a link, which has no content, goes."""
+    found = look(tree, path)
+    if found is None or found.kind == DIRECTORY:
+        return ""
+    if found.kind != LINK:
+        return _put_aside(tree, path)
+    target = tree.read_link(path)
+    tree.unlink(path)
+    return f"it was a link to {target} since"
+
+
+def _keep_directory(tree: Tree, number: int, operation: Operation) -> None:
+    return
+
+
+def _keep_directory_back(tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> str:
+    said = _clear(tree, operation.path)
+    if look(tree, operation.path) is None:
+        require_folder(tree, operation.path)
+        # One that is there keeps its attributes: so it gets them, durably, before it is there; and nothing is put into
+        # it before it is.
+        places.remove(tree, places.RETURNING)
+        tree.make_directory(places.RETURNING)
+        tree.set_attributes(places.RETURNING, operation.mode, operation.uid, operation.gid, operation.mtime)
+        tree.sync()
+        tree.rename(places.RETURNING, operation.path)
+        tree.sync()
+    return said
+
+
+def require_folder(tree: Tree, path: str) -> None:
     if tree.resolve(path) != path:
         raise NotADirectoryError(errno.ENOTDIR, "a link is in the place of its folder")
 
@@ -193,10 +270,12 @@ _FORWARD = {
     acts.REMOVE: _remove,
     acts.MAKE_DIRECTORY: _make_directory,
     acts.REMOVE_DIRECTORY: _remove_directory,
+    acts.KEEP_DIRECTORY: _keep_directory,
 }
 _BACK = {
     acts.PUT: _put_back,
     acts.REMOVE: _restore,
     acts.MAKE_DIRECTORY: _make_directory_back,
     acts.REMOVE_DIRECTORY: _remove_directory_back,
+    acts.KEEP_DIRECTORY: _keep_directory_back,
 }

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from packagemanager.tree import Tree
 
     Report = Callable[[str, int, int], None]
+    Left = tuple[tuple[str, str], ...]  # see `engine.Resumed`
 
 
 NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL = "nothing", "waits-for-restart", "on-trial"  # or DONE
@@ -149,7 +150,7 @@ class Manager:
         with DpkgLock(self.tree, self.engine.lock()):
             return self._settle() if self.engine.phase() == TRYING else NOTHING_TO_DO
 
-    def undo(self) -> tuple[tuple[str, str], ...]:
+    def undo(self) -> Left:
         """Bring the old set back. Returns: paths that could not be brought back, with reasons."""
         with DpkgLock(self.tree, self.engine.lock()):
             return self._take_back()
@@ -227,7 +228,7 @@ class Manager:
             serial, digest = resumed.facts.get("serial", "0"), resumed.facts.get("transaction", "")
             self.ledger.resumed(int(serial), bytes.fromhex(digest), resumed.now == TRYING)
         if resumed.now in (None, DONE) and self._run is not None:
-            self._end_scripts(self._was_taken_back(resumed))
+            resumed.left = (*resumed.left, *self._end_scripts(self._was_taken_back(resumed)))
         return resumed
 
     def _was_taken_back(self, resumed: Resumed) -> bool:
@@ -238,14 +239,14 @@ class Manager:
         begun_for = read_text(self.tree, UNDER_WAY_MARK)
         return begun_for is not None and begun_for != self.last().transaction
 
-    def _end_scripts(self, taken_back: bool = True) -> None:
+    def _end_scripts(self, taken_back: bool = True) -> Left:
         """No transaction is under way: scripts that began for one that was ``taken_back`` are told so."""
         if self._run is None:
-            return
+            return ()
         scripts = Scripts(self.tree, self._run)
-        if taken_back:
-            scripts.back()
+        left = scripts.back() if taken_back else ()
         scripts.forget()
+        return tuple(left)
 
     def _prepare(self, order: Order, database: Database, live: bool | None) -> bool:
         """Steps 1 to 4: everything that is new is durable beside the old. Whether it waits for the next start."""
@@ -292,7 +293,7 @@ class Manager:
             # Refused is before anything ran; and what ran may have changed what the plan is about.
             rough = planner.make(changes, incoming, order.wanted, database, ground, Counting(), rough=True)
             self._check_scripts(turns, rough, ground)
-            self._run_before(order, turns, rough)
+            self._run_before(order, turns, rough, ground)
             del rough
             database = Database(self.tree)
             ground = Ground(self.tree, database)
@@ -304,17 +305,18 @@ class Manager:
         self._report("plan", 1, 1)
         if self._run is not None and not scripts_before:
             self._check_scripts(turns, plan, ground)
-            self._run_before(order, turns, plan)
+            self._run_before(order, turns, plan, ground)
         return plan
 
-    def _run_before(self, order: Order, turns: Turns, plan: Plan) -> None:
-        """prerm and preinst, if there are any; and what will be run afterwards is written down."""
-        from packagemanager import script_plan
+    def _run_before(self, order: Order, turns: Turns, plan: Plan, ground: Ground) -> None:
+        """prerm and preinst, if there are any. What will be run afterwards is written down, what is in danger kept."""
+        from packagemanager import script_plan, taken_away
 
         assert self._run is not None
         calls = script_plan.make(turns.script_changes(plan.paths))
         scripts = Scripts(self.tree, self._run)
         scripts.keep(calls, turns.controls)
+        taken_away.keep(self.tree, turns, ground)
         self.tree.write(UNDER_WAY_MARK, (order.transaction,))
         self._report("scripts before", 0, 1)
         scripts.before()
@@ -346,13 +348,12 @@ class Manager:
         self._count("files", len(self.engine.operations()))
         try:
             self.engine.forward()
-        except PackageError:
-            self._take_back()
-            raise
+        except PackageError as error:
+            raise _with_left(error, self._take_back()) from error
         if self.ledger is not None:
             self.ledger.applied()
 
-    def _configure(self, give_up: Callable[[], object], settle: bool) -> None:
+    def _configure(self, give_up: Callable[[], Left], settle: bool) -> None:
         """postrm, postinst and triggers. What they did is durable before anybody may call it good; ``settle`` sees to
         that itself."""
         scripts = waiting(self.tree, self._run) if self._run is not None else None
@@ -361,24 +362,22 @@ class Manager:
         self._report("scripts after", 0, 1)
         try:
             scripts.after()
-        except PackageError:
-            give_up()
-            raise
+        except PackageError as error:
+            raise _with_left(error, give_up()) from error
         if not settle:
             self.tree.sync()
         scripts.mark(FINISHED)
         self._report("scripts after", 1, 1)
 
-    def _leave_to_recovery(self) -> None:
+    def _leave_to_recovery(self) -> Left:
         """The files changed before the system ran, and so they do again. Without recovery it is done here."""
         if self.ledger is None:
-            self._take_back()
-        else:
-            self.ledger.failing()
+            return self._take_back()
+        self.ledger.failing()
+        return ()
 
-    def _take_back(self) -> tuple[tuple[str, str], ...]:
-        left = self.engine.back()
-        self._end_scripts()
+    def _take_back(self) -> Left:
+        left = (*self.engine.back(), *self._end_scripts())
         if self.ledger is not None:
             self.ledger.taken_back()
         return left
@@ -387,6 +386,14 @@ class Manager:
         self.engine.done()
         self._end_scripts(taken_back=False)
         return DONE
+
+
+def _with_left(error: PackageError, left: Left) -> PackageError:
+    """The same, with what could not be brought back as it was."""
+    if not left:
+        return error
+    said = "; ".join(f"/{path}: {reason}" if path else reason for path, reason in left)
+    return type(error)(f"{error}\nnot all is as it was: {said}", error.advice)
 
 
 __all__ = ["DONE", "NOTHING_TO_DO", "ON_TRIAL", "WAITS_FOR_RESTART", "Manager", "Order", "Proposal"]

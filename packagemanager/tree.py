@@ -65,7 +65,7 @@ if TYPE_CHECKING:
         def hard_link(self, old: str, new: str) -> None: ...
 
         def rename(self, old: str, new: str) -> None:
-            """Never of a directory: one that comes from an overlay's lower layer cannot be renamed."""
+            """A directory that comes from an overlay's lower layer cannot be renamed (EXDEV): only a new one is."""
 
         def unlink(self, path: str) -> None: ...
 

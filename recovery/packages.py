@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 OPEN_PAUSE_SECONDS = 2.0
+_TAKEN_BACK = (CODES["packages-undone"], CODES["packages-changed-meanwhile"])
 
 
 def finish(workshop: Workshop, record: Record) -> Result:
@@ -53,7 +54,10 @@ def _in_root(workshop: Workshop, record: Record, work: Callable[[Engine, Record]
     if root is None:
         return _DAMAGED
     try:
-        return _first_done((work, work, _undo), Engine(root.tree, workshop.alive), record)
+        result = _first_done((work, work, _undo), Engine(root.tree, workshop.alive), record)
+        if result[1] in _TAKEN_BACK:
+            _bring_back(root.tree)
+        return result
     finally:
         root.close()
 
@@ -76,6 +80,16 @@ def _first_done(works: tuple[Callable[[Engine, Record], Result], ...], engine: E
         except (PackageError, OSError) as error:
             note(f"packages: {error}")
     return _DAMAGED
+
+
+def _bring_back(tree: Tree) -> None:
+    """What scripts took away, and can put back themselves no more: the rest is done in the OS, by them."""
+    from packagemanager import taken_away
+
+    try:
+        _tell(tuple(taken_away.bring_back(tree, scripts_follow=True)))
+    except OSError as error:
+        note(f"packages: what scripts took away: {error}")
 
 
 def _finish(engine: Engine, record: Record) -> Result:

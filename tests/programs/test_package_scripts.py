@@ -241,7 +241,7 @@ def test_what_cannot_be_taken_back_is_said_and_the_rest_is_taken_back(machine: M
     made.before()
     machine.behave("up.postinst.abort-upgrade", "exit 9")
     machine.forget_said()
-    assert made.back() == ["the script up.postinst abort-upgrade 2 ended with 9"]
+    assert made.back() == [("", "the script up.postinst abort-upgrade 2 ended with 9")]
     assert machine.said == BACK
 
 
