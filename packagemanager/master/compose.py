@@ -13,8 +13,9 @@ from packagemanager.master.order import configure_order, removal_order
 from packagemanager.master.package import Package
 from packagemanager.master.repository import Repositories, Repository, open_repository
 from packagemanager.master.request import Request
-from packagemanager.master.resolve import Wish, resolve
+from packagemanager.master.resolve import resolve
 from packagemanager.master.state_file import read_state
+from packagemanager.master.wish import Wish
 from packagemanager.version import key as version_key
 
 
