@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from packagemanager.master.acceptance import refuse_as_devices
 from packagemanager.master.ahead import Ahead
 from packagemanager.master.deb_path import opened_deb
 from packagemanager.master.emit import Order
@@ -61,6 +62,7 @@ def compose(request: Request, cache: Path) -> Composed:
         request.architecture, ordered, ordered, removals, states, known.exactly, request.full, request.deltas,
         request.expendable, request.purge,
     )  # fmt: skip
+    refuse_as_devices(order, Repositories([known, databases]), request.states)
     return Composed(order, tuple(_changes(had, ordered, removals)))
 
 

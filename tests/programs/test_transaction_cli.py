@@ -163,6 +163,15 @@ def test_going_back_is_asked_for(desk: Desk) -> None:
         assert "tool:amd64: 3 → 2" in out
 
 
+def test_what_a_device_would_refuse_is_not_signed(desk: Desk) -> None:
+    make_deb(desk.folder / "old", "base", "1", {}, Protected="yes")
+    desk.state({"library:all": "1", "base:amd64": "1"})
+    _out, err = desk.create(code=1)
+    assert "state.json: a device in this state would refuse it: base:amd64 is protected" in err
+    assert "--expendable NAME" in err and not (desk.folder / "x.ubk").exists()
+    desk.create("--expendable base")
+
+
 def test_a_repository_on_the_web(desk: Desk) -> None:
     lists = desk.folder / "dists/stable/main/binary-amd64"
     lists.mkdir(parents=True)

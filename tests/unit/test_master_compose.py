@@ -151,6 +151,27 @@ def test_a_package_for_another_architecture_holds_nothing_back(desk: Desk) -> No
     assert desk.wanted("lib", upgrade=True) == ["helper 1", "lib 2"]
 
 
+@pytest.mark.parametrize("mark", ["Essential", "Protected"])
+@pytest.mark.parametrize("version", ["1", "0"])
+def test_what_devices_cannot_do_without_is_not_removed(desk: Desk, mark: str, version: str) -> None:
+    """Version 0 is to be had nowhere: the one that is known speaks for it."""
+    desk.state(app="1")
+    desk.state(base=version)
+    old = desk.place("old", f"base 1 {mark}: yes")
+    with pytest.raises(RequestError, match=f"base:amd64 is {mark.lower()} and would be removed") as raised:
+        desk.compose("app", old=old)
+    assert str(raised.value).startswith(desk.states[1]) and "--expendable" in raised.value.advice
+    assert desk.compose("app", old=old, expendable=("base",)).order.removals == ["base:amd64"]
+
+
+def test_of_dpkgs_database_the_marks_count(desk: Desk) -> None:
+    desk.database("base 1 Protected: yes\napp 1")
+    with Path(desk.states[0]).open("ab") as status:
+        status.write(b"\nPackage: base\nStatus: purge ok not-installed\nArchitecture: i386\n")
+    with pytest.raises(RequestError, match="base:amd64 is protected"):
+        desk.compose("app")
+
+
 def test_what_nobody_knows_goes(desk: Desk) -> None:
     desk.state(mystery="1")
     assert desk.compose("app").order.removals == ["mystery:amd64"]
