@@ -64,7 +64,7 @@ def _request(arguments: Namespace) -> Request:
     from packagemanager.master.request import Request, load_request, pins
 
     request = load_request(arguments.config) if arguments.config else Request()
-    flags = {name: True for name in ("upgrade", "recommends", "full", "purge") if getattr(arguments, name)}
+    flags = {name: True for name in ("upgrade", "downgrade", "recommends", "full", "purge") if getattr(arguments, name)}
     flags |= {name: False for name in ("deltas", "essential") if getattr(arguments, f"no_{name}")}
     return request.with_options(
         compatible=arguments.compatible,
@@ -192,9 +192,10 @@ CREATE_OPTIONS = (
     Option(("--architecture",), "of the packages; amd64 without", metavar="ARCH", default=""),
     Option(("--pin",), "this version and no other, if the package is wanted", metavar="NAME=VERSION", many=True),
     Option(("--upgrade",), "take the newest version of everything; without, what devices have stays", flag=True),
+    Option(("--downgrade",), "what is older than devices have may come; without, only by --pin", flag=True),
     Option(("--recommends",), "recommended packages, too", flag=True),
     Option(("--no-essential",), "essential packages only if something wants them", flag=True),
-    Option(("--expendable",), "an essential package that may go", metavar="NAME", many=True),
+    Option(("--expendable",), "an essential or protected package that may go", metavar="NAME", many=True),
     Option(("--purge",), "what goes leaves no configuration", flag=True),
     Option(("--full",), "every wanted package, whole: for devices in any state", flag=True),
     Option(("--no-deltas",), "whole packages only", flag=True),
@@ -216,7 +217,8 @@ VERBS = (
         "The wanted set is what --want names and all that it needs. What devices have and nothing wants goes.\n"
         "Every --state is one that the transaction serves: with deltas where its packages are still to be had, with\n"
         "whole packages where not. `apt` are the lists of this machine's apt, whose signatures it verified; other\n"
-        "places are believed as they are. The file is a bundle: `unbrick bundle sign, verify, serve` work on it.",
+        "places are believed as they are. Nothing older than devices have comes, unless a --pin, a --want with a\n"
+        "version or --downgrade asks for it. The file is a bundle: `unbrick bundle sign, verify, serve` work on it.",
         (
             "unbrick transaction create -c transaction.toml --serial 8 --key signing.key -o packages-8.ubk",
             "unbrick transaction create --want device-base --want openssh-server --repository apt --upgrade \\\n"

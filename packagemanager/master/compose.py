@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from packagemanager.master.acceptance import refuse_as_devices
+from packagemanager.master.ahead import Ahead
 from packagemanager.master.deb_path import opened_deb
 from packagemanager.master.emit import Order
 from packagemanager.master.order import configure_order, removal_order
 from packagemanager.master.package import Package
 from packagemanager.master.repository import Repositories, Repository, open_repository
 from packagemanager.master.request import Request
-from packagemanager.master.resolve import Wish, resolve
-from packagemanager.master.state_file import read_state
+from packagemanager.master.resolve import resolve
+from packagemanager.master.state_file import packages_of_state, read_state
+from packagemanager.master.wish import Wish
 from packagemanager.version import key as version_key
 
 
@@ -37,13 +40,18 @@ def compose(request: Request, cache: Path) -> Composed:
     had = _newest_of(states)
     current = [open_repository(place, request.architecture, cache) for place in request.repositories]
     old = [open_repository(place, request.architecture, cache) for place in request.old]
+    databases = Repositories([packages_of_state(Path(path), request.architecture) for path in request.states])
     known = Repositories([*current, *old])
-    repositories = Repositories(current if request.upgrade else [*current, *(_Had(each, had) for each in old)])
+    stays = [] if request.upgrade and request.downgrade else [_Had(each, had) for each in old]
+    there = Repositories([*current, *stays])
+    ahead = Ahead({} if request.downgrade else had, there, databases)
     wish = Wish(
-        request.want, request.pin, {key.partition(":")[0]: version for key, version in had.items()},
+        request.want, request.pin, _by_name(had, request.architecture),
         upgrade=request.upgrade, recommends=request.recommends, essential=request.essential,
+        downgrade=request.downgrade, architecture=request.architecture,
     )  # fmt: skip
-    wanted = resolve(wish, repositories)
+    wanted = resolve(wish, Repositories([there, ahead]))
+    ahead.refuse_unknown(wanted)
     brought = {package for package in wanted if any(one.get(package.key) != package.version for one in states)}
     ordered = configure_order(wanted, lambda package: package in brought and has_postinst(package))
     keys = {package.key for package in wanted}
@@ -54,6 +62,7 @@ def compose(request: Request, cache: Path) -> Composed:
         request.architecture, ordered, ordered, removals, states, known.exactly, request.full, request.deltas,
         request.expendable, request.purge,
     )  # fmt: skip
+    refuse_as_devices(order, Repositories([known, databases]), request.states)
     return Composed(order, tuple(_changes(had, ordered, removals)))
 
 
@@ -82,6 +91,12 @@ def _newest_of(states: list[dict[str, str]]) -> dict[str, str]:
             if key not in had or version_key(had[key]) < version_key(version):
                 had[key] = version
     return had
+
+
+def _by_name(had: Mapping[str, str], architecture: str) -> dict[str, str]:
+    """Without what is for other architectures: nothing of the wanted set takes its place."""
+    pairs = [(*key.split(":"), version) for key, version in had.items()]
+    return {name: version for name, own, version in pairs if own in (architecture, "all")}
 
 
 def _changes(had: Mapping[str, str], wanted: list[Package], removals: list[str]) -> list[tuple[str, str, str]]:

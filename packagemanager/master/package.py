@@ -11,17 +11,22 @@ from packagemanager import version
 from packagemanager.control import Paragraph, Relation, check_package, identity, parse_relations
 
 Relations = tuple[tuple[Relation, ...], ...]
+ANY_SYSTEM = ("", "any", "native")  # what a relation may say of architectures where all packages are for one
 
 
 @dataclass(frozen=True, eq=False)
 class Package:
-    """``fields`` is its paragraph, ``origin`` its repository. ``fetch`` gives the path of the verified ``.deb``."""
+    """``fields`` is its paragraph, ``origin`` its repository. ``fetch`` gives the path of the verified ``.deb``.
+
+    ``native`` is the architecture of the systems that it is for, which it counts as if it is for all of them.
+    """
 
     fields: Paragraph
     origin: str = ""
     size: int = 0
     sha256: str = ""
     fetch: Callable[[], Path] | None = field(default=None, repr=False)
+    native: str = ""
 
     @cached_property
     def _identity(self) -> tuple[str, str, str]:
@@ -74,21 +79,25 @@ class Package:
         return parse_relations(self.fields.get("Breaks"))
 
     @cached_property
-    def provides(self) -> dict[str, str]:
-        """Virtual names, each with its version or none."""
-        return {one.name: one.version for group in parse_relations(self.fields.get("Provides")) for one in group}
+    def provides(self) -> dict[str, tuple[str, ...]]:
+        """Virtual names, each with its versions; an empty one is none."""
+        found: dict[str, tuple[str, ...]] = {}
+        for group in parse_relations(self.fields.get("Provides")):
+            for one in group:
+                found[one.name] = (*found.get(one.name, ()), one.version)
+        return found
 
     def meets(self, relation: Relation) -> bool:
         """Whether this is what ``relation`` means, by its own name or one that it provides.
 
-        A versioned relation is met by a provided name only where that has a version, too (Debian policy 7.5).
+        A versioned relation is met by a provided name only where that has a version, too (Debian policy 7.5); one
+        for a named architecture by that one alone.
         """
-        if relation.name == self.name:
-            return relation.admits(self.version)
-        provided = self.provides.get(relation.name)
-        if provided is None:
+        if relation.architecture not in (*ANY_SYSTEM, self.native or self.architecture):
             return False
-        return relation.admits(provided) if provided else not relation.operator
+        own = (self.version,) if relation.name == self.name else ()
+        versions = (*own, *self.provides.get(relation.name, ()))
+        return any(relation.admits(one) if one else not relation.operator for one in versions)
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"

@@ -35,6 +35,7 @@ class PackageList:
 
     def __init__(self, content: bytes, architecture: str, origin: str, fetch: Fetch) -> None:
         self.origin = origin
+        self._native = architecture
         self._architectures = (architecture, "all")
         self._fetch = fetch
         self._named: dict[str, list[bytes]] = {}
@@ -52,8 +53,8 @@ class PackageList:
         if _value(piece, b"Essential") == "yes":
             self._essential.append(piece)
         for virtual in (_value(piece, b"Provides") or "").split(","):
-            if words := virtual.split():
-                self._providing.setdefault(words[0], []).append(piece)
+            if provided := virtual.partition("(")[0].partition(":")[0].strip():
+                self._providing.setdefault(provided, []).append(piece)
 
     def named(self, name: str) -> list[Package]:
         """Every version of the package ``name``."""
@@ -78,7 +79,9 @@ class PackageList:
                 size = int(fields.get("Size", "0"))
                 if not 0 <= size <= PACKAGE_BYTES_MAX:
                     raise ValueError(f"a package of {size} bytes")
-                made = Package(fields, self.origin, size, fields.get("SHA256"), lambda: self._fetch(fields))
+                made = Package(
+                    fields, self.origin, size, fields.get("SHA256"), lambda: self._fetch(fields), self._native
+                )
                 look_at_all(made)
             except (ArchiveError, ValueError) as error:
                 raise RepositoryError(f"{self.origin}: {error}", "The list is damaged: fetch it again.") from error

@@ -213,7 +213,7 @@ class DebFolder:
         paths = sorted(folder.rglob("*.deb"))
         if len(paths) > DEBS_MAX:
             raise RepositoryError(f"{folder} has {len(paths)} packages, allowed are {DEBS_MAX}", "Name a smaller one.")
-        read = (deb_file(path) for path in paths)
+        read = (deb_file(path, architecture) for path in paths)
         self._packages = [package for package in read if package.architecture in (architecture, "all")]
         if not self._packages:
             raise RepositoryError(f"{folder} has no packages for {architecture}", "Name a folder with .deb files.")
@@ -228,9 +228,9 @@ class DebFolder:
         return [package for package in self._packages if package.is_essential]
 
 
-def deb_file(path: Path) -> Package:
-    """A package in a file. Raises ``RepositoryError``."""
+def deb_file(path: Path, native: str = "") -> Package:
+    """A package in a file, for systems of the architecture ``native``. Raises ``RepositoryError``."""
     with opened_deb(path, "Take it out of the folder, or fetch it again.") as deb:
-        package = Package(paragraph(deb.control()[0]), str(path.parent), path.stat().st_size, "", lambda: path)
+        package = Package(paragraph(deb.control()[0]), str(path.parent), path.stat().st_size, "", lambda: path, native)
         look_at_all(package)
     return package

@@ -31,6 +31,7 @@ class Request:
     states: tuple[str, ...] = ()
     expendable: tuple[str, ...] = ()
     upgrade: bool = False
+    downgrade: bool = False
     recommends: bool = False
     essential: bool = True
     full: bool = False

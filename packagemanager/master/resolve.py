@@ -5,6 +5,10 @@ one answer is a requirement of a package's name. What has several (alternatives,
 *choice*, a name of its own whose candidates are the answers. What must not be there (Conflicts, Breaks) is a
 requirement that the package's *absence* meets as well, a candidate that every such name has.
 
+It jumps over some sets when it goes back, and may take a candidate again whose needs it forgot. So its answer is
+compared with what a device would say to it (`changes.unmet`); where it has none, or a wrong one, `exhaustive` searches,
+which misses nothing.
+
 Preferred are what is pinned, what devices have already (unless newer ones are asked for), then the newest. Of a choice,
 what is there anyway, then the order of the alternatives. One architecture and ``all``; ``:any`` is taken as that.
 """
@@ -15,32 +19,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from packagemanager.control import Relation, parse_relations
-from packagemanager.errors import ArchiveError
-from packagemanager.master.errors import ImpossibleError, RequestError
+from packagemanager.changes import unmet
+from packagemanager.control import Relation
+from packagemanager.master.errors import ImpossibleError
+from packagemanager.master.exhaustive import Options, TooManyFailuresError, search
 from packagemanager.master.package import Package
 from packagemanager.master.repository import Repositories
+from packagemanager.master.wish import Candidates, Group, Wish
 
 ROUNDS_MAX = 200_000
 CAUSES_TOLD_MAX = 6
 CHAIN_TOLD_MAX = 8
-VERSIONS_TOLD_MAX = 6
-
-
-@dataclass(frozen=True)
-class Wish:
-    """``roots`` are what is wanted for itself: ``name``, ``name (>= 1)``, ``a | b``. Nothing else stays.
-
-    ``pins`` are name to version; a pin wants nothing by itself. ``installed`` is what devices have, name to version:
-    kept where it fits, unless ``upgrade``. ``essential``: packages marked so are roots, too.
-    """
-
-    roots: Sequence[str]
-    pins: Mapping[str, str]
-    installed: Mapping[str, str]
-    upgrade: bool = False
-    recommends: bool = False
-    essential: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,6 +68,7 @@ class Requirement:
 
 Candidate = Package | Absence | Answer
 OPTIONAL = "recommends"
+PIN_SOME = "Pin some of the packages to the versions that you want."
 
 
 def resolve(wish: Wish, repositories: Repositories) -> list[Package]:
@@ -88,20 +78,49 @@ def resolve(wish: Wish, repositories: Repositories) -> list[Package]:
         ImpossibleError: there is no such set; the message has the chains of who wants what.
         RequestError: a root is no relation, or a pin names a version that is not to be had.
     """
-    from resolvelib import BaseReporter, ResolutionImpossible, ResolutionTooDeep, Resolver
+    candidates = Candidates(wish, repositories)
+    found: Iterable[Package]
+    try:
+        found = _found_by_jumping(candidates)
+        problems = unmet({package.key: package.fields for package in found}, (wish.architecture,))
+        if problems:
+            raise ImpossibleError(_cannot_be(problems), "Want less, or pin others.")
+    except ImpossibleError as error:
+        found = _found_by_all_means(candidates, error)
+    return sorted(found, key=lambda package: package.name)
 
-    provider = _Provider(wish, repositories)
-    resolver: Any = Resolver
+
+def _found_by_jumping(candidates: Candidates) -> set[Package]:
+    """What `resolvelib` finds. Raises ``ImpossibleError``: it finds nothing, which is no proof.
+
+    Its ``Resolver`` would draw a graph as well, by a recursion that a cycle of rejected candidates keeps from ending.
+    """
+    from resolvelib import BaseReporter, ResolutionImpossible, ResolutionTooDeep
+    from resolvelib.resolvers import Resolution
+
+    provider = _Provider(candidates)
+    resolution: Any = Resolution
     reporter: Any = BaseReporter()
     reporter.ending_round = lambda index, state: provider.note(state.mapping)
     try:
-        result = resolver(provider, reporter).resolve(provider.roots(), max_rounds=ROUNDS_MAX)
+        state = resolution(provider, reporter).resolve(provider.roots(), max_rounds=ROUNDS_MAX)
     except ResolutionImpossible as error:
-        raise _impossible([cause.requirement for cause in error.causes], repositories) from error
+        raise _impossible([cause.requirement for cause in error.causes], candidates) from error
     except ResolutionTooDeep as error:
-        hint = "Pin some of the packages to the versions that you want."
-        raise ImpossibleError(f"no wanted set was found in {ROUNDS_MAX} steps", hint) from error
-    return sorted(_reached(provider, result.mapping), key=lambda package: package.name)
+        raise ImpossibleError(f"no wanted set was found in {ROUNDS_MAX} steps", PIN_SOME) from error
+    return _reached(provider, state.mapping)
+
+
+def _found_by_all_means(candidates: Candidates, impossible: ImpossibleError) -> list[Package]:
+    """What `exhaustive` finds. Raises ``impossible``, where there is nothing."""
+    try:
+        found = search(Needs(candidates))
+    except TooManyFailuresError as error:
+        told = f"no wanted set was found, and it is not shown that there is none. First, {impossible}"
+        raise ImpossibleError(told, PIN_SOME) from error
+    if found is None:
+        raise impossible
+    return found
 
 
 def _reached(provider: _Provider, mapping: Mapping[str, Candidate]) -> set[Package]:
@@ -140,11 +159,11 @@ class _Late(Sequence[Candidate]):
 class _Provider:
     """What `resolvelib` asks. Every answer depends on its arguments and what is pinned so far, nothing else."""
 
-    def __init__(self, wish: Wish, repositories: Repositories) -> None:
-        self._wish = wish
-        self._repositories = repositories
+    def __init__(self, candidates: Candidates) -> None:
+        self._candidates = candidates
+        self._wish = candidates.wish
         self._chains: dict[str, tuple[str, ...]] = {}
-        self._choices: dict[str, tuple[tuple[Relation, ...], bool]] = {}
+        self._choices: dict[str, tuple[Group, bool]] = {}
         self._resolutions: Mapping[str, Candidate] = {}
         self._dependencies: dict[Candidate, list[Requirement]] = {}
         self._roots = list(self._make_roots())
@@ -157,22 +176,10 @@ class _Provider:
         self._resolutions = pinned
 
     def _make_roots(self) -> Iterator[Requirement]:
-        for name, version in self._wish.pins.items():
-            if not any(package.version == version for package in self._repositories.named(name)):
-                raise RequestError(f"{name} is pinned to {version}, which no repository has", _versions(
-                    self._repositories, name))  # fmt: skip
-        for text in self._wish.roots:
-            try:
-                groups = parse_relations(text)
-            except ArchiveError as error:
-                raise RequestError(
-                    f"{text!r} is no package to want: {error}", "Write: name, or name (>= 1.2)"
-                ) from error
-            for group in groups:
-                yield self._requirement(group, ("the master",), "wants")
-        if self._wish.essential:
-            for name in sorted({package.name for package in self._repositories.essential()}):
-                yield self._requirement((Relation(name),), ("every system",), "needs the essential")
+        for group in self._candidates.roots:
+            yield self._requirement(group, ("the master",), "wants")
+        for name in self._candidates.essential:
+            yield self._requirement((Relation(name),), ("every system",), "needs the essential")
 
     # --- the questions
 
@@ -206,7 +213,7 @@ class _Provider:
             return _Late(lambda: [one for one in self._answers(identifier) if one not in unfit])
         if not positive:
             return [one for one in (Absence(identifier),) if one not in unfit]
-        fitting = [one for one in self._versions(identifier) if all(wish.admits(one) for wish in wanted)]
+        fitting = [one for one in self._candidates.named(identifier) if all(wish.admits(one) for wish in wanted)]
         return [one for one in fitting if one not in unfit]
 
     def is_satisfied_by(self, requirement: Requirement, candidate: Candidate) -> bool:
@@ -224,18 +231,11 @@ class _Provider:
 
     # --- how they are answered
 
-    def _versions(self, name: str) -> list[Package]:
-        """The versions of a package, the best first."""
-        pin = self._wish.pins.get(name)
-        kept = None if self._wish.upgrade else self._wish.installed.get(name)
-        found = [one for one in self._repositories.named(name) if pin in (None, one.version)]
-        return sorted(found, key=lambda one: one.version != kept)  # stable: newest first otherwise
-
     def _answers(self, choice: str) -> Iterator[Answer]:
         """What is pinned anyway, then what devices have, then by the alternatives; nothing at last, if that will do."""
         relations, is_optional = self._choices[choice]
-        names = list(dict.fromkeys(one.name for relation in relations for one in self._meeting(relation)))
-        names.sort(key=lambda name: (not self._is_there(name, relations), name not in self._wish.installed))
+        names = self._candidates.names(relations)
+        names.sort(key=lambda name: not self._is_there(name, relations))
         yield from (Answer(choice, name) for name in names)
         if is_optional:
             yield Answer(choice, "")
@@ -244,16 +244,10 @@ class _Provider:
         pinned = self._resolutions.get(name)
         return isinstance(pinned, Package) and any(pinned.meets(relation) for relation in relations)
 
-    def _meeting(self, relation: Relation) -> list[Package]:
-        """Every package that ``relation`` could mean: those of its name first, then the providers by name."""
-        named = [one for one in self._repositories.named(relation.name) if one.meets(relation)]
-        providing = [one for one in self._repositories.providing(relation.name) if one.meets(relation)]
-        return [*named, *sorted(providing, key=lambda one: one.name)]
-
     def _requirement(
-        self, group: tuple[Relation, ...], chain: tuple[str, ...], verb: str, *, is_optional: bool = False
+        self, group: Group, chain: tuple[str, ...], verb: str, *, is_optional: bool = False
     ) -> Requirement:
-        names = {one.name for relation in group for one in self._meeting(relation)}
+        names = set(self._candidates.names(group))
         if not is_optional and (len(names) == 1 or not names):
             return Requirement(names.pop() if names else group[0].name, group, chain, verb)
         choice = f"{verb if is_optional else 'one of'} {' | '.join(map(str, group))}"
@@ -270,7 +264,7 @@ class _Provider:
                 yield self._requirement(group, chain, OPTIONAL, is_optional=True)
         for groups, verb in ((package.conflicts, "conflicts with"), (package.breaks, "breaks")):
             for relation in (one for group in groups for one in group):
-                names = {one.name for one in self._meeting(relation)} - {package.name}
+                names = {*self._candidates.names((relation,))} - {package.name}
                 yield from (Requirement(name, (relation,), chain, verb, negative=True) for name in sorted(names))
 
     def _of_answer(self, answer: Answer) -> Iterator[Requirement]:
@@ -295,19 +289,43 @@ _DEPENDENCIES: dict[type, Callable[[_Provider, Any], Iterator[Requirement]]] = {
 }
 
 
-def _impossible(causes: Iterable[Requirement], repositories: Repositories) -> ImpossibleError:
+class Needs:
+    """What `exhaustive` asks."""
+
+    def __init__(self, candidates: Candidates) -> None:
+        self._candidates = candidates
+        self._options: dict[Group, Options] = {}
+
+    def roots(self) -> Sequence[Options]:
+        essential = [(Relation(name),) for name in self._candidates.essential]
+        return [self._meeting(group) for group in (*self._candidates.roots, *essential)]
+
+    def needs(self, package: Package) -> Sequence[Options]:
+        return [self._meeting(group) for group in (*package.pre_depends, *package.depends)]
+
+    def wishes(self, package: Package) -> Sequence[Options]:
+        return [self._meeting(group) for group in package.recommends if self._candidates.wish.recommends]
+
+    def excludes(self, package: Package) -> Sequence[Package]:
+        relations = [one for group in (*package.conflicts, *package.breaks) for one in group]
+        others = [one for relation in relations for one in self._candidates.meeting(relation)]
+        return [
+            *(one for one in self._candidates.named(package.name) if one is not package),
+            *(one for one in others if one.name != package.name),
+        ]
+
+    def _meeting(self, group: Group) -> Options:
+        if group not in self._options:
+            self._options[group] = self._candidates.options(group)
+        return self._options[group]
+
+
+def _impossible(causes: Iterable[Requirement], candidates: Candidates) -> ImpossibleError:
     told = list(dict.fromkeys(map(str, causes)))
-    names = sorted({relation.name for cause in causes for relation in cause.relations})
-    there = "; ".join(_versions(repositories, name) for name in names[:CAUSES_TOLD_MAX])
-    lines = "".join(f"\n  {line}" for line in told[:CAUSES_TOLD_MAX])
-    return ImpossibleError(
-        f"what is wanted cannot be together:{lines}", f"{there}. Want less, pin others, or add them."
-    )
+    asked = {f"{one.name}:{one.architecture}": one for cause in causes for one in cause.relations}
+    there = "; ".join(candidates.told(asked[name]) for name in sorted(asked)[:CAUSES_TOLD_MAX])
+    return ImpossibleError(_cannot_be(told), f"{there}. Want less, pin others, or add them.")
 
 
-def _versions(repositories: Repositories, name: str) -> str:
-    found = [one.version for one in repositories.named(name)][:VERSIONS_TOLD_MAX]
-    providers = sorted({one.name for one in repositories.providing(name)})[:VERSIONS_TOLD_MAX]
-    if found or not providers:
-        return f"Of {name} there is: {', '.join(found) or 'nothing'}"
-    return f"{name} is provided by: {', '.join(providers)}"
+def _cannot_be(lines: Sequence[str]) -> str:
+    return "what is wanted cannot be together:" + "".join(f"\n  {line}" for line in lines[:CAUSES_TOLD_MAX])

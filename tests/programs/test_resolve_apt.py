@@ -10,7 +10,8 @@ import pytest
 
 from packagemanager.master.order import Graph, components, configure_order
 from packagemanager.master.repository import APT_LISTS, Repositories, apt_lists
-from packagemanager.master.resolve import Wish, resolve
+from packagemanager.master.resolve import resolve
+from packagemanager.master.wish import Wish
 
 pytestmark = [pytest.mark.requirement("M10"), pytest.mark.long]
 SECONDS_MAX = 120

@@ -152,6 +152,27 @@ def test_what_devices_have_stays_if_somebody_has_it(desk: Desk) -> None:
     assert desk.facts(line)["wanted"]["tool:amd64"] == "2"
 
 
+@pytest.mark.requirement("M4")
+def test_going_back_is_asked_for(desk: Desk) -> None:
+    """The repository has version 2 of the tool, devices have version 3."""
+    desk.state({"library:all": "1", "tool:amd64": "3"})
+    _out, err = desk.create("--upgrade", code=1)
+    assert "devices have tool:amd64 3" in err and "--downgrade" in err
+    assert not (desk.folder / "x.ubk").exists()
+    for asked in ("--pin tool=2", "--downgrade"):
+        out, _err = desk.create(asked)
+        assert "tool:amd64: 3 → 2" in out
+
+
+def test_what_a_device_would_refuse_is_not_signed(desk: Desk) -> None:
+    make_deb(desk.folder / "old", "base", "1", {}, Protected="yes")
+    desk.state({"library:all": "1", "base:amd64": "1"})
+    _out, err = desk.create(code=1)
+    assert "state.json: a device in this state would refuse it: base:amd64 is protected" in err
+    assert "--expendable NAME" in err and not (desk.folder / "x.ubk").exists()
+    desk.create("--expendable base")
+
+
 def test_a_repository_on_the_web(desk: Desk) -> None:
     lists = desk.folder / "dists/stable/main/binary-amd64"
     lists.mkdir(parents=True)

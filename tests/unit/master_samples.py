@@ -7,7 +7,8 @@ from pathlib import Path
 from packagemanager.control import Paragraph
 from packagemanager.master.package_list import PackageList
 from packagemanager.master.repository import Repositories
-from packagemanager.master.resolve import Wish, resolve
+from packagemanager.master.resolve import resolve
+from packagemanager.master.wish import Wish
 
 SHORT = {"D": "Depends", "P": "Pre-Depends", "R": "Recommends", "C": "Conflicts", "B": "Breaks", "V": "Provides"}
 
@@ -16,7 +17,7 @@ def no_package(fields: Paragraph) -> Path:
     raise AssertionError("nobody needs its bytes")
 
 
-def repository(text: str) -> Repositories:
+def packages_list(text: str) -> bytes:
     """A line is a package: ``name version D: a (>= 1), b | c; C: d; Essential: yes``; see SHORT."""
     paragraphs = []
     for line in filter(None, map(str.strip, text.splitlines())):
@@ -26,7 +27,12 @@ def repository(text: str) -> Repositories:
             key, _, value = part.strip().partition(": ")
             fields[SHORT.get(key, key)] = value
         paragraphs.append("".join(f"{key}: {value}\n" for key, value in fields.items()))
-    return Repositories([PackageList("\n".join(paragraphs).encode(), "amd64", "the test", no_package)])
+    return "\n".join(paragraphs).encode()
+
+
+def repository(text: str) -> Repositories:
+    """See :func:`packages_list`."""
+    return Repositories([PackageList(packages_list(text), "amd64", "the test", no_package)])
 
 
 def chosen(text: str, *roots: str, **wish: object) -> list[str]:

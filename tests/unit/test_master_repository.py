@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from packagemanager.control import Relation
 from packagemanager.master.errors import RepositoryError
 from packagemanager.master.package_list import PACKAGE_BYTES_MAX, PackageList, decompressed
 from packagemanager.master.repository import DebFolder, web_repository
@@ -22,6 +23,11 @@ PARAGRAPH = b"Package: a\nVersion: 1\nArchitecture: all\n"
 
 def listed(text: bytes) -> PackageList:
     return PackageList(text, "amd64", "the test", no_package)
+
+
+def test_a_provided_name_is_found_however_its_version_is_written() -> None:
+    packages = listed(PARAGRAPH + b"Provides: x(= 1), y:any (= 1), z (=1)\n")
+    assert [len(packages.providing(name)) for name in ("x", "y", "z")] == [1, 1, 1]
 
 
 def test_a_field_may_go_on_in_further_lines() -> None:
@@ -60,6 +66,12 @@ def test_a_damaged_list_is_named(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(whole[:20] + b"\xff" * 20)
     with pytest.raises(RepositoryError, match=str(path)):
         decompressed(path)
+
+
+def test_a_package_for_all_architectures_is_one_for_that_of_the_folder(tmp_path: Path) -> None:
+    make_deb(tmp_path, "a", "1", {}, architecture="all")
+    (package,) = DebFolder(tmp_path, "amd64").named("a")
+    assert [package.meets(Relation("a", one)) for one in ("amd64", "i386", "any")] == [True, False, True]
 
 
 def test_a_url_that_cannot_be_asked_for_is_refused(tmp_path: Path) -> None:

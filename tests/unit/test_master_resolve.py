@@ -185,3 +185,121 @@ def test_a_request_that_says_nothing_is_refused() -> None:
 
 def test_the_answer_does_not_depend_on_the_order_of_the_question() -> None:
     assert chosen(ALTERNATIVES, "app", "other", "fax") == chosen(ALTERNATIVES, "fax", "other", "app")
+
+
+def test_a_version_that_is_taken_again_has_its_needs() -> None:
+    """Where the search comes back to a version that it had left, that version's needs count as before."""
+    text = """
+        common 2 C: helper
+        helper 1 D: common; C: web
+        server 2
+        server 3 D: helper; V: web (= 3)
+    """
+    assert chosen(text, "server") == ["server 2"]
+
+
+def test_a_cycle_behind_a_version_that_is_not_taken_is_no_trouble() -> None:
+    text = """
+        app 1
+        app 3 D: cycle, plugin
+        plugin 1 D: app (<< 2)
+        cycle 1 D: cycle
+    """
+    assert chosen(text, "app") == ["app 1"]
+
+
+JUMPED_OVER = (
+    """
+        a 3 D: b; V: v
+        c 1 D: a; V: v (= 1)
+        c 3 D: c (<< 2) | w; V: v (= 3)
+        d 2 V: w
+    """,
+    """
+        b 1 D: w
+        v 1 D: e
+        e 1
+        e 2 D: d; V: x (= 2)
+        e 3 D: x | b
+    """,
+)
+
+
+def test_nothing_that_can_be_is_called_impossible() -> None:
+    assert [chosen(text, "v") for text in JUMPED_OVER] == [["c 3", "d 2"], ["e 1", "v 1"]]
+
+
+def test_a_search_that_takes_too_long_does_not_say_that_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("packagemanager.master.exhaustive.FAILURES_MAX", 1)
+    with pytest.raises(ImpossibleError, match="it is not shown that there is none") as raised:
+        chosen(JUMPED_OVER[0], "v")
+    assert "Pin some" in raised.value.advice
+
+
+GOING_BACK = """
+    app 1 D: lib
+    old-app 1 D: lib (<< 3)
+    lib 1
+    lib 2
+    lib 3
+"""
+
+
+@pytest.mark.requirement("M4")
+def test_nothing_goes_back_unless_it_is_asked_for() -> None:
+    installed = {"lib": "3"}
+    with pytest.raises(ImpossibleError, match=r"old-app 1 depends on lib \(<< 3\)") as raised:
+        chosen(GOING_BACK, "old-app", installed=installed)
+    assert "devices have 3; --pin lib=VERSION or --downgrade goes back" in raised.value.advice
+    assert chosen(GOING_BACK, "old-app", installed=installed, downgrade=True) == ["lib 2", "old-app 1"]
+    assert chosen(GOING_BACK, "old-app", installed=installed, pins={"lib": "1"}) == ["lib 1", "old-app 1"]
+    for root in ("lib (= 1)", "lib (<< 2)", "lib (<= 1)"):
+        assert chosen(GOING_BACK, "app", root, installed=installed) == ["app 1", "lib 1"]
+    assert chosen(GOING_BACK, "app", "lib (>= 1)", installed=installed) == ["app 1", "lib 3"]
+    with pytest.raises(ImpossibleError):
+        chosen(GOING_BACK, "app", "lib (>= 1)", installed={"lib": "4"})
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_old_lists_bring_nothing_that_is_older_than_what_devices_have(upgrade: bool) -> None:
+    with pytest.raises(ImpossibleError, match="app 1 depends on lib") as raised:
+        chosen(GOING_BACK, "app", installed={"lib": "4"}, upgrade=upgrade)
+    assert "Of lib there is: 3, 2, 1 (devices have 4;" in raised.value.advice
+
+
+def test_another_architecture_is_not_there() -> None:
+    text = """
+        app 1 D: lib:i386
+        fine 1 D: lib:any, lib:amd64, helper:native, docs:amd64; C: lib:i386
+        choosy 1 D: lib:i386 | helper
+        lib 1
+        helper 1
+        odd 1 D: lib:i386; V: lib
+        docs 1 Architecture: all
+        reader 1 D: docs:i386
+    """
+    assert chosen(text, "fine") == ["docs 1", "fine 1", "helper 1", "lib 1"]
+    assert chosen(text, "choosy") == ["choosy 1", "helper 1"]
+    with pytest.raises(ImpossibleError, match="the master → app 1 depends on lib:i386") as raised:
+        chosen(text, "app")
+    assert "Of lib:i386 there is: nothing" in raised.value.advice
+    with pytest.raises(ImpossibleError, match="depends on docs:i386"):
+        chosen(text, "reader")
+
+
+def test_a_name_that_is_provided_twice_has_both_versions() -> None:
+    text = """
+        server 1 V: api (= 1), api (= 2), api
+        old-client 1 D: api (= 1)
+        client 1 D: api (= 2)
+        any-client 1 D: api
+        enemy 1 C: api (= 1)
+    """
+    assert chosen(text, "old-client", "client", "any-client") == [
+        "any-client 1",
+        "client 1",
+        "old-client 1",
+        "server 1",
+    ]
+    with pytest.raises(ImpossibleError, match=r"conflicts with api \(= 1\)"):
+        chosen(text, "client", "enemy")
