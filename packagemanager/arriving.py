@@ -103,6 +103,11 @@ class Arriving:
     def _make_above(self, place: str) -> None:
         folder = place.rpartition("/")[0]
         if folder and folder not in self._made and not self._is_real_folder(folder):
+            is_settled = folder in self._leaving.files or folder in self._claims.by_place
+            if self._ground.look(folder) is not None and not is_settled:
+                self.problems.append(
+                    f"/{folder}: /{place} needs a folder there, and what is there belongs to no package that goes"
+                )
             self._make(Entry(folder, DIRECTORY, mode=FOLDER_MODE), folder, "nothing has it, and it is needed")
 
     def _is_real_folder(self, place: str) -> bool:

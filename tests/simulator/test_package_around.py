@@ -12,6 +12,7 @@ import pytest
 
 from packagemanager.adopt import adopt
 from packagemanager.database import Database
+from packagemanager.deb import Deb
 from packagemanager.engine import Engine
 from packagemanager.entry import FILE
 from packagemanager.errors import (
@@ -42,6 +43,8 @@ from tests.simulator.package_world import (
     snapshot,
     system,
 )
+from tests.unit.deb_samples import control_tar, deb_of, member, tar_of
+from tests.unit.payload_samples import BytesReader
 
 
 class Ledger:
@@ -312,6 +315,12 @@ def test_an_adoption_that_something_is_in_the_way_of_is_taken_back() -> None:
     assert blocked
 
 
+def without_folders(world: World) -> Order:
+    order = world.install(p("2", {}))
+    package = deb_of(tar_of([member("./usr/q/x")]), control_tar(b"Package: p\nVersion: 2\nArchitecture: all\n"), "")
+    return Order(order.wish, lambda keys: {"p:all": Deb(BytesReader(package))}, order.serial, order.transaction)
+
+
 Refusal = tuple[Callable[[World], Order], type[PackageError], str]
 REFUSALS: dict[str, Refusal] = {
     "a file of another package": (
@@ -319,6 +328,12 @@ REFUSALS: dict[str, Refusal] = {
     "a file in two packages that come": (
         lambda world: world.install(p("2", {"/x": "1"}), q("2", {"/x": "2"})), RefusedError,
         "/x is in p:all and in q:all"),
+    "a folder where another package has a file": (
+        lambda world: world.install(p("2", {"/usr/q/x": "mine"})), RefusedError,
+        "/usr/q of p:all is also in q:all 1"),
+    "a folder that no package names, in the place of a file": (
+        lambda world: without_folders(world), RefusedError,
+        "/usr/q: /usr/q/x needs a folder there, and what is there belongs to no package that goes"),
     "a folder with files of nobody": (
         lambda world: world.install(p("2", {"/usr/local": "x"})), RefusedError, "/usr/local: a folder is there"),
     "a script that nobody can run": (
