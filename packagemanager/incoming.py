@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from packagemanager import conffiles
 from packagemanager.control import paragraph
-from packagemanager.entry import FILE, Entry
+from packagemanager.entry import FILE, HARD_LINK, Entry
 from packagemanager.errors import RefusedError, TransactionError
 from packagemanager.ground import READ_BYTES, md5
 from payload.digest import hasher
@@ -83,8 +83,8 @@ class Incoming:
     """``entries`` have the attributes that they get here; ``staged`` is path to number, of files.
 
     ``same`` is path to place, of files that were there already when ``ground`` was looked at, and are not staged.
-    ``md5`` is path to MD5 in hex, of conffiles, and of every file where the package has no list of them. ``guarded``
-    are the conffiles that it brings.
+    ``md5`` is path to MD5 in hex, of conffiles and what came before them, and of every file where the package has no
+    list of them. ``guarded`` are the conffiles that it brings.
     """
 
     __slots__ = ("change", "conffiles", "entries", "fields", "files", "ground", "guarded", "md5", "same", "shipped",
@@ -126,7 +126,8 @@ def unpack(
             ground.tree.ahead(path)  # to be compared with what comes, without waiting for the disk file by file
 
     def sink(entry: Entry, pieces: Iterator[bytes]) -> None:
-        state = md5() if entry.path in guarded or not is_listed else None
+        # Which files have other names that are conffiles is known when all conffiles have come.
+        state = md5() if not is_listed or not guarded <= incoming.md5.keys() else None
         if state is not None:
             pieces = _through(pieces, state.update)
         place = ground.place(entry.path, incoming.name)
@@ -146,6 +147,9 @@ def unpack(
 
     incoming.shipped = source.unpack(sink).entries
     incoming.entries = tuple(attributes(entry) for entry in incoming.shipped)
+    for entry in incoming.entries:
+        if entry.kind == HARD_LINK and entry.path in guarded:
+            incoming.md5[entry.path] = incoming.md5[entry.target]
     return incoming
 
 

@@ -175,6 +175,30 @@ CONSTRUCTS: dict[str, list[Step]] = {
         p("2", {"/etc/c": "2"}, conffiles=["/etc/c"], hard_links={"/etc/d": "/etc/c"}),
         write("etc/c", "mine"),
         p("3", {"/etc/c": "3"}, conffiles=["/etc/c"], hard_links={"/etc/d": "/etc/c"})],
+    "conffiles that are one file": [
+        p("1", TWO, conffiles=TWO_NAMES, hard_links=TWO_LINKS),
+        p("2", TWO | {"/etc/c": "2"}, conffiles=TWO_NAMES, hard_links=TWO_LINKS),
+        separate, write("etc/c", "mine"), write("etc/d", "mine, too"),
+        p("3", TWO | {"/etc/c": "3"}, conffiles=TWO_NAMES, hard_links=TWO_LINKS),
+        lambda root: (root / "etc/d").unlink(),
+        p("4", TWO | {"/etc/c": "4"}, conffiles=TWO_NAMES, hard_links=TWO_LINKS),
+        p("5", TWO), p("6", TWO, conffiles=TWO_NAMES, hard_links=TWO_LINKS), "p"],
+    "a conffile that is another name of a file": [
+        p("1", {"/a": "1"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"}), write("etc/d", "mine"),
+        p("2", {"/a": "2"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"}), "p"],
+    "a file gets another name that is a conffile": [
+        p("1", {"/a": "1"}), p("2", {"/a": "1"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"}),
+        p("3", {"/a": "1"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"})],
+    "so it is with a list of MD5s": [
+        p("1", {"/a": "1", "/b": "b"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"}, controls=MD5SUMS),
+        p("2", {"/a": "2", "/b": "b"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"}, controls=MD5SUMS)],
+    "two files that were one": [
+        p("1", {"/a": "1"}, hard_links={"/b": "/a"}), p("2", {"/a": "1", "/b": "1"}), p("3", {"/a": "1", "/b": "1"})],
+    "a file that was one with a conffile": [
+        p("1", {"/etc/c": "1"}, conffiles=["/etc/c"], hard_links={"/d": "/etc/c", "/e": "/etc/c"}),
+        p("2", {"/etc/c": "2", "/d": "1", "/e": "1"}, conffiles=["/etc/c"])],
+    "a file that was one with a conffile that is gone": [
+        p("1", {"/d": "1"}, conffiles=["/etc/c"], hard_links={"/etc/c": "/d"}), p("2", {"/d": "1"})],
     "names that are no words": [
         p("1", {"/a b/c%d": "1", "/ä": "2", b"/\xff".decode(errors="surrogateescape"): "3"}), "p"],
     "one package for two architectures": [
