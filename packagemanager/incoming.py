@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
         def text(self, path: str, content: bytes, mode: int = 0o644) -> int: ...
 
+        def attributes(self, number: int, entry: Entry) -> None: ...
+
         def drop(self, number: int) -> None: ...
 
 
@@ -70,6 +72,9 @@ class Counting:
     def text(self, _path: str, content: bytes, mode: int = 0o644) -> int:
         self.bytes += len(content)
         return self._taken()
+
+    def attributes(self, number: int, _entry: Entry) -> None:
+        pass
 
     def drop(self, number: int) -> None:
         pass
@@ -143,7 +148,7 @@ def unpack(
             incoming.md5[entry.path] = state.hexdigest()
 
     def attributes(entry: Entry) -> Entry:
-        return _kept(database.overridden(entry), guarded, incoming.name, ground)
+        return _kept(database.given(entry), guarded, incoming.name, ground)
 
     incoming.shipped = source.unpack(sink).entries
     incoming.entries = tuple(attributes(entry) for entry in incoming.shipped)
@@ -151,6 +156,17 @@ def unpack(
         if entry.kind == HARD_LINK and entry.path in guarded:
             incoming.md5[entry.path] = incoming.md5[entry.target]
     return incoming
+
+
+def attribute_again(incoming: Incoming, stage: Stage, database: Database, ground: Ground) -> None:
+    """Scripts ran: there may be users that were not there, and other overrides. What is staged gets what it has now."""
+    entries = [_kept(database.given(entry), incoming.guarded, incoming.name, ground) for entry in incoming.shipped]
+    for before, entry in zip(incoming.entries, entries, strict=True):
+        changed = (entry.mode, entry.uid, entry.gid) != (before.mode, before.uid, before.gid)
+        if changed and entry.path in incoming.staged:
+            stage.attributes(incoming.staged[entry.path], entry)
+    incoming.entries = tuple(entries)
+    incoming.ground = None  # nothing was compared, and what was looked at need not be remembered
 
 
 def is_like(entry: Entry, found: Stat | None) -> bool:
