@@ -65,10 +65,12 @@ class Arriving:
         self._rough = rough
         self._made: set[str] = set()
         self._hard_links = _hard_links(claims)
+        self._conffiles_too = _conffiles_too(claims)
+        self._inodes = {found.inode for place in self._conffile_places() if (found := ground.look(place)) is not None}
 
     def arrive(self, claim: Claim, recorded: str | None) -> None:
         """``recorded``: of a conffile, the MD5 that dpkg remembers, empty for none; None: it is no conffile."""
-        if recorded is not None and claim.entry.kind == FILE:
+        if recorded is not None and claim.entry.kind in (FILE, HARD_LINK):
             self._conffile(claim, recorded)
         else:
             _KINDS[claim.entry.kind](self, claim)
@@ -103,6 +105,11 @@ class Arriving:
     def _make_above(self, place: str) -> None:
         folder = place.rpartition("/")[0]
         if folder and folder not in self._made and not self._is_real_folder(folder):
+            is_settled = folder in self._leaving.files or folder in self._claims.by_place
+            if self._ground.look(folder) is not None and not is_settled:
+                self.problems.append(
+                    f"/{folder}: /{place} needs a folder there, and what is there belongs to no package that goes"
+                )
             self._make(Entry(folder, DIRECTORY, mode=FOLDER_MODE), folder, "nothing has it, and it is needed")
 
     def _is_real_folder(self, place: str) -> bool:
@@ -139,13 +146,32 @@ class Arriving:
 
     def _file(self, claim: Claim) -> None:
         others = self._hard_links.get((claim.key, claim.entry.path), [])
-        if not self._rough and _is_there(claim, self._ground) and _are_one(claim, others, self._ground):
+        if not self._rough and self._is_as_it_comes(claim, others):
             self.unchanged += 1 + len(others)
             return
         number = self._staged(claim.incoming, claim.entry.path)
         self.put(claim.place, number, _why(claim))
         for other in others:
             self.put(other.place, self._stage.hard_link(other.entry, number), _why(other))
+
+    def _is_as_it_comes(self, claim: Claim, others: Iterable[Claim]) -> bool:
+        """Whether the file is there, with its other names; but not if it is one with another that comes or stays."""
+        found = self._ground.look(claim.place)
+        if found is None or found.inode in self._inodes or (claim.key, claim.entry.path) in self._conffiles_too:
+            return False
+        if not (_is_there(claim, self._ground) and _are_one(found, others, self._ground)):
+            return False
+        self._inodes.add(found.inode)
+        return True
+
+    def _conffile_places(self) -> Iterator[str]:
+        """Where conffiles lie that come or stay. What the owner does to one is not to be done to another file."""
+        for place, claim in self._claims.by_place.items():
+            if claim.entry.path in claim.incoming.guarded:
+                yield self._ground.follow(place)
+        for key, listed in self._leaving.obsolete.items():
+            for conffile in listed:
+                yield self._ground.place_now(conffile.path, key.partition(":")[0])
 
     def _hard_link(self, claim: Claim) -> None:
         """Comes together with the file; alone where another package took the file's first name, or its owner may."""
@@ -183,11 +209,17 @@ class Arriving:
         verdict = conffiles.decide(recorded, self._ground.md5(place), incoming.md5[path])
         if verdict == BESIDE:
             self.notes.append(f"/{place} was changed here and stays; what {claim.key} brings is {place}{BESIDE_NAME}")
-            self.put(f"{place}{BESIDE_NAME}", incoming.staged[path], f"the configuration of {claim.key}, not taken")
+            self.put(f"{place}{BESIDE_NAME}", self._content(claim), f"the configuration of {claim.key}, not taken")
         elif verdict == KEEP:
             self.unchanged += 1
         else:
-            self.put(place, incoming.staged[path], _why(claim))
+            self.put(place, self._content(claim), _why(claim))
+
+    def _content(self, claim: Claim) -> int:
+        """The number of a conffile. Names of one file in the package are names of one file here."""
+        if claim.entry.kind == FILE:
+            return self._staged(claim.incoming, claim.entry.path)
+        return self._stage.hard_link(claim.entry, self._staged(claim.incoming, claim.entry.target))
 
 
 _KINDS = {
@@ -203,12 +235,18 @@ def _why(claim: Claim) -> str:
 
 
 def _hard_links(claims: Claims) -> dict[tuple[str, str], list[Claim]]:
-    """The claims that are another name of a file, by the package and the file's first name."""
+    """The claims that are another name of a file and no conffile, by the package and the file's first name."""
     found: dict[tuple[str, str], list[Claim]] = {}
     for claim in claims.by_place.values():
-        if claim.entry.kind == HARD_LINK:
+        if claim.entry.kind == HARD_LINK and claim.entry.path not in claim.incoming.guarded:
             found.setdefault((claim.key, claim.entry.target), []).append(claim)
     return found
+
+
+def _conffiles_too(claims: Claims) -> set[tuple[str, str]]:
+    """The packages and first names of files that have another name which is a conffile: it is put with the file."""
+    links = (claim for claim in claims.by_place.values() if claim.entry.kind == HARD_LINK)
+    return {(claim.key, claim.entry.target) for claim in links if claim.entry.path in claim.incoming.guarded}
 
 
 def _is_there(claim: Claim, ground: Ground) -> bool:
@@ -238,7 +276,6 @@ def _is_linked(claim: Claim, found: Stat, ground: Ground) -> bool:
     return same and ground.tree.read_link(claim.place) == claim.entry.target
 
 
-def _are_one(claim: Claim, others: Iterable[Claim], ground: Ground) -> bool:
-    found = ground.look(claim.place)
+def _are_one(found: Stat, others: Iterable[Claim], ground: Ground) -> bool:
     looks = (ground.look(other.place) for other in others)
-    return found is not None and all(look is not None and look.inode == found.inode for look in looks)
+    return all(look is not None and look.inode == found.inode for look in looks)

@@ -77,13 +77,26 @@ def settle(changes: Changes, incoming: Sequence[Incoming], database: Database, g
             if problem:
                 problems.append(problem)
     refuse(problems, "Ask the master.")
+    olds = {one.change.old.key for one in incoming if one.change.old}
+    for package in database.packages.values():
+        if package.is_known and not package.present and package.key not in olds:
+            _take(package, claims, database, ground)
     return claims
+
+
+def _take(package: Package, claims: Claims, database: Database, ground: Ground) -> None:
+    """Of a package that left its configuration, files are taken without a word."""
+    for path in database.list(package):
+        claim = claims.by_place.get(ground.place_now(path, package.name))
+        if claim is not None and claim.incoming.name != package.name and not _leaves_folder(claim, ground):
+            claims.lose(package.key, path)
 
 
 def _claim(new: Claim, claims: Claims, ground: Ground) -> str:
     """Put it among the claims, or give it up; the problem, if it can do neither."""
     other = claims.by_place.get(new.place)
-    if other is not None and not _is_shared(new.entry, other.entry, new, other, ground):
+    shared = other is not None and _is_shared(new.entry, other.entry, new, other, ground)
+    if other is not None and not shared:
         winner = _winner(new, other)
         if winner is None:
             return f"/{new.place} is in {other.key} and in {new.key}"
@@ -92,16 +105,16 @@ def _claim(new: Claim, claims: Claims, ground: Ground) -> str:
         if winner is other:
             return ""
     for path, package in claims.kept.get(new.place, ()):
-        if new.entry.kind == DIRECTORY or _leaves_folder(new, ground) or _is_same_package(new, package, path, ground):
+        if _leaves_folder(new, ground) or _is_same_package(new, package, path, ground):
             continue
-        if replaces(new.incoming.fields, package.fields):
+        if replaces(new.incoming.fields, package.fields) or _is_free(new, ground):
             claims.lose(package.key, path)
         elif replaces(package.fields, new.incoming.fields):
             claims.lose(new.key, new.entry.path)
             return ""
         else:
             return f"/{new.place} of {new.key} is also in {package.key} {package.version}"
-    if other is None or new.entry.kind != DIRECTORY or other.entry.kind == DIRECTORY:
+    if not (shared and other and new.entry.kind == DIRECTORY != other.entry.kind):
         claims.by_place[new.place] = new
     return ""
 
@@ -124,7 +137,15 @@ def _is_folder(claim: Claim, ground: Ground) -> bool:
 
 
 def _leaves_folder(claim: Claim, ground: Ground) -> bool:
+    """Whether a folder that others have there, or something below, stays."""
+    if claim.entry.kind == DIRECTORY:
+        return ground.is_folder(claim.place)
     return claim.entry.kind == LINK and ground.stays_folder(claim.place)
+
+
+def _is_free(claim: Claim, ground: Ground) -> bool:
+    """Whether nothing is where a folder comes: whatever others had there, dpkg takes it for one, and for gone."""
+    return claim.entry.kind == DIRECTORY and ground.look(claim.place) is None
 
 
 def _is_same_package(new: Claim, package: Package, path: str, ground: Ground) -> bool:
@@ -133,7 +154,7 @@ def _is_same_package(new: Claim, package: Package, path: str, ground: Ground) ->
         return False
     found = ground.look(new.place)
     if found is None or found.kind != new.entry.kind:
-        return False
+        return _is_free(new, ground)
     return (
         ground.tree.read_link(new.place) == new.entry.target
         if found.kind == LINK

@@ -17,7 +17,7 @@ NEW_NAME = ".dpkg-new"
 LEFT_NAMES = ("~", ".dpkg-tmp", NEW_NAME, OLD_NAME, BESIDE_NAME, "%")
 # dpkg writes this for one that is unpacked and was never configured.
 NEVER_CONFIGURED = "newconffile"
-REMOVE_ON_UPGRADE = "remove-on-upgrade"
+OBSOLETE, REMOVE_ON_UPGRADE = "obsolete", "remove-on-upgrade"
 WHITE_SPACE = " \t\n\v\f\r"  # C's: others may be in a name
 
 

@@ -30,6 +30,8 @@ STATUS, STATUS_OLD, UPDATES = f"{FOLDER}/status", f"{FOLDER}/status-old", f"{FOL
 INFO, FORMAT, ARCHITECTURES = f"{FOLDER}/info", f"{FOLDER}/info/format", f"{FOLDER}/arch"
 DIVERSIONS, OVERRIDES = f"{FOLDER}/diversions", f"{FOLDER}/statoverride"
 
+USERS, GROUPS = "etc/passwd", "etc/group"
+
 TEXT_BYTES_MAX = 64 << 20
 SMALL_TEXT_BYTES_MAX = 4 << 20
 UPDATES_MAX = 10000
@@ -109,6 +111,7 @@ class Database:
         self.updates = _updates(tree)
         self.diversions = Diversions(read_text(tree, DIVERSIONS) or b"")
         self.overrides = _overrides(tree)
+        self._ids: dict[str, dict[str, int]] = {}
         self._lists: dict[str, tuple[str, ...]] = {}
         self._names: dict[str, list[str]] | None = None
         text = read_text(tree, FORMAT, SMALL_TEXT_BYTES_MAX)
@@ -160,14 +163,27 @@ class Database:
             self._lists[package.key] = _paths(path, read_text(self.tree, path), package)
         return self._lists[package.key]
 
-    def overridden(self, entry: Entry) -> Entry:
-        """The entry with the owner and mode that `statoverride` gives its path."""
-        given = self.overrides.get(entry.path)
-        if given is None or entry.kind not in ("file", "directory"):
+    def given(self, entry: Entry) -> Entry:
+        """The entry with the owner and mode that it gets here: `statoverride` says it, or the owner's names do."""
+        uid, gid, mode = (
+            self._number(entry.user, USERS, entry.uid),
+            self._number(entry.group, GROUPS, entry.gid),
+            entry.mode,
+        )
+        if entry.kind in ("file", "directory"):
+            uid, gid, mode = self.overrides.get(entry.path, (uid, gid, mode))
+        if (uid, gid, mode) == (entry.uid, entry.gid, entry.mode):
             return entry
-        uid, gid, mode = given
         return Entry(entry.path, entry.kind, mode=mode, uid=uid, gid=gid, mtime=entry.mtime, size=entry.size,
                      digest=entry.digest, target=entry.target)  # fmt: skip
+
+    def _number(self, name: str, path: str, number: int) -> int:
+        """As dpkg has it: that of the name on this system, else the archive's."""
+        if not name:
+            return number
+        if path not in self._ids:
+            self._ids[path] = ids(self.tree, path)
+        return self._ids[path].get(name, number)
 
     def status(self, changed: Mapping[str, Paragraph | None]) -> bytes:
         """The text of `status` in which the packages ``changed`` have these paragraphs, or none."""
@@ -334,7 +350,7 @@ def _overrides(tree: Tree) -> dict[str, tuple[int, int, int]]:
     text = (read_text(tree, OVERRIDES, SMALL_TEXT_BYTES_MAX) or b"").decode("utf-8", "surrogateescape")
     if not text:
         return {}
-    users, groups = ids(tree, "etc/passwd"), ids(tree, "etc/group")
+    users, groups = ids(tree, USERS), ids(tree, GROUPS)
     found: dict[str, tuple[int, int, int]] = {}
     for line in text.removesuffix("\n").split("\n"):
         words = line.split(" ", 3)

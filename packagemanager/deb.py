@@ -30,12 +30,11 @@ ADVICE = ar.ADVICE
 
 
 class Deb:
-    """One package in ``reader``. ``owners`` are the users and groups of the system that it is for."""
+    """One package in ``reader``."""
 
-    def __init__(self, reader: Reader, owners: tar.Owners | None = None, bounds: tar.Bounds | None = None) -> None:
+    def __init__(self, reader: Reader, bounds: tar.Bounds | None = None) -> None:
         """Raises ``ArchiveError`` for what is no such package, ``OSError`` where it cannot be read."""
         self._reader = reader
-        self._owners = owners
         self._bounds = bounds or tar.Bounds()
         self._control, self._data = _parts(reader)
         self._read: tuple[bytes, dict[str, bytes]] | None = None
@@ -65,7 +64,7 @@ class Deb:
         """
         text, files = self.control()
         found: list[Entry] = []
-        for entry, pieces in tar.entries(self._pieces(self._data), self._bounds, self._owners):
+        for entry, pieces in tar.entries(self._pieces(self._data), self._bounds):
             if entry.kind == FILE:
                 digest = hasher()
                 hashed = _hashed(pieces, digest.update)

@@ -20,10 +20,12 @@ class Entry:
     ``path`` is relative to the root, without ``./``, a trailing slash or ``..``; bytes that are no UTF-8 are kept
     as Python's file names keep them (surrogateescape). ``mode`` holds the permission bits (12 bits), ``mtime`` is in
     seconds since 1970. ``size`` (bytes) and ``digest`` (BLAKE2b-256 of the content) are those of a file; ``target``
-    is a link's text, or the path of the earlier file that a hard link is another name of.
+    is a link's text, or the path of the earlier file that a hard link is another name of. ``user`` and ``group`` are
+    names, where an archive has them: they count before the numbers on a system that knows them
+    (`database.Database.given`). Entries are not compared by them.
     """
 
-    __slots__ = ("digest", "gid", "kind", "mode", "mtime", "path", "size", "target", "uid")
+    __slots__ = ("digest", "gid", "group", "kind", "mode", "mtime", "path", "size", "target", "uid", "user")
 
     def __init__(
         self,
@@ -37,6 +39,8 @@ class Entry:
         size: int = 0,
         digest: bytes = NO_DIGEST,
         target: str = "",
+        user: str = "",
+        group: str = "",
     ) -> None:
         self.path = path
         self.kind = kind
@@ -47,9 +51,11 @@ class Entry:
         self.size = size
         self.digest = digest
         self.target = target
+        self.user = user
+        self.group = group
 
     def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.__slots__)
+        return tuple(getattr(self, name) for name in self.__slots__ if name not in ("user", "group"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Entry) and self._values() == other._values()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from packagemanager import conffiles
 from packagemanager.control import paragraph
-from packagemanager.entry import FILE, Entry
+from packagemanager.entry import FILE, HARD_LINK, Entry
 from packagemanager.errors import RefusedError, TransactionError
 from packagemanager.ground import READ_BYTES, md5
 from payload.digest import hasher
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
         def text(self, path: str, content: bytes, mode: int = 0o644) -> int: ...
 
+        def attributes(self, number: int, entry: Entry) -> None: ...
+
         def drop(self, number: int) -> None: ...
 
 
@@ -71,6 +73,9 @@ class Counting:
         self.bytes += len(content)
         return self._taken()
 
+    def attributes(self, number: int, _entry: Entry) -> None:
+        pass
+
     def drop(self, number: int) -> None:
         pass
 
@@ -83,8 +88,8 @@ class Incoming:
     """``entries`` have the attributes that they get here; ``staged`` is path to number, of files.
 
     ``same`` is path to place, of files that were there already when ``ground`` was looked at, and are not staged.
-    ``md5`` is path to MD5 in hex, of conffiles, and of every file where the package has no list of them. ``guarded``
-    are the conffiles that it brings.
+    ``md5`` is path to MD5 in hex, of conffiles and what came before them, and of every file where the package has no
+    list of them. ``guarded`` are the conffiles that it brings.
     """
 
     __slots__ = ("change", "conffiles", "entries", "fields", "files", "ground", "guarded", "md5", "same", "shipped",
@@ -126,7 +131,8 @@ def unpack(
             ground.tree.ahead(path)  # to be compared with what comes, without waiting for the disk file by file
 
     def sink(entry: Entry, pieces: Iterator[bytes]) -> None:
-        state = md5() if entry.path in guarded or not is_listed else None
+        # Which files have other names that are conffiles is known when all conffiles have come.
+        state = md5() if not is_listed or not guarded <= incoming.md5.keys() else None
         if state is not None:
             pieces = _through(pieces, state.update)
         place = ground.place(entry.path, incoming.name)
@@ -142,11 +148,25 @@ def unpack(
             incoming.md5[entry.path] = state.hexdigest()
 
     def attributes(entry: Entry) -> Entry:
-        return _kept(database.overridden(entry), guarded, incoming.name, ground)
+        return _kept(database.given(entry), guarded, incoming.name, ground)
 
     incoming.shipped = source.unpack(sink).entries
     incoming.entries = tuple(attributes(entry) for entry in incoming.shipped)
+    for entry in incoming.entries:
+        if entry.kind == HARD_LINK and entry.path in guarded:
+            incoming.md5[entry.path] = incoming.md5[entry.target]
     return incoming
+
+
+def attribute_again(incoming: Incoming, stage: Stage, database: Database, ground: Ground) -> None:
+    """Scripts ran: there may be users that were not there, and other overrides. What is staged gets what it has now."""
+    entries = [_kept(database.given(entry), incoming.guarded, incoming.name, ground) for entry in incoming.shipped]
+    for before, entry in zip(incoming.entries, entries, strict=True):
+        changed = (entry.mode, entry.uid, entry.gid) != (before.mode, before.uid, before.gid)
+        if changed and entry.path in incoming.staged:
+            stage.attributes(incoming.staged[entry.path], entry)
+    incoming.entries = tuple(entries)
+    incoming.ground = None  # nothing was compared, and what was looked at need not be remembered
 
 
 def is_like(entry: Entry, found: Stat | None) -> bool:

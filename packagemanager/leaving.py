@@ -7,7 +7,7 @@ the package comes without it; dpkg calls the latter obsolete. A folder goes when
 from __future__ import annotations
 
 from packagemanager import conffiles
-from packagemanager.conffiles import NEW_NAME
+from packagemanager.conffiles import NEW_NAME, OBSOLETE
 from packagemanager.entry import DIRECTORY, LINK
 from packagemanager.places import above
 from packagemanager.status import Conffile
@@ -92,7 +92,7 @@ def is_forgotten(package: Package, changes: Changes, database: Database) -> bool
 
 
 def _remove(package: Package, purge: bool, leaving: Leaving, database: Database, ground: Ground) -> None:
-    guarded = {conffile.path for conffile in package.conffiles}
+    guarded = _guarded(package, database)
     kept = set() if purge else above(guarded)
     folders = above(database.list(package))
     for path in database.list(package):
@@ -106,6 +106,11 @@ def _remove(package: Package, purge: bool, leaving: Leaving, database: Database,
             folder, _, name = place.rpartition("/")
             for other in conffiles.backup_names(name, ground.names(folder)):
                 leaving.add(f"{folder}/{other}" if folder else other, f"{package.key} is purged")
+
+
+def _guarded(package: Package, database: Database) -> set[str]:
+    """Its conffiles, without those that another package took."""
+    return {conffile.path for conffile in package.conffiles}.intersection(database.list(package))
 
 
 def _replace(old: Package, new: Incoming, leaving: Leaving, database: Database, ground: Ground) -> None:
@@ -122,7 +127,7 @@ def _replace(old: Package, new: Incoming, leaving: Leaving, database: Database, 
             why = f"{new.change.key} {new.change.new_version} does not have it"
             leaving.add(place, why, is_above=path in folders)
         elif ground.look(place) is not None:
-            obsolete.append(Conffile(path, recorded[path].md5, ("obsolete",)))
+            obsolete.append(Conffile(path, recorded[path].md5, (OBSOLETE,)))
     if not old.complete:
         for path in recorded:
             place = ground.follow(ground.place_now(path, old.name))
@@ -145,7 +150,7 @@ def _remove_on_upgrade(place: str, recorded: Conffile | None, leaving: Leaving, 
 
 def _still_listed(package: Package, leaving: Leaving, database: Database, ground: Ground) -> list[str]:
     """What dpkg goes on to list of a removed package: its conffiles, what is above them, and folders that stay."""
-    guarded = {conffile.path for conffile in package.conffiles}
+    guarded = _guarded(package, database)
     needed = above(guarded)
     listed: list[str] = []
     for path in reversed(database.list(package)):

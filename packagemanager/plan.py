@@ -9,7 +9,7 @@ from __future__ import annotations
 from packagemanager import plan_database
 from packagemanager.arriving import Arriving, Step
 from packagemanager.claims import settle
-from packagemanager.conffiles import NEVER_CONFIGURED, OLD_NAME, REMOVE_ON_UPGRADE
+from packagemanager.conffiles import NEVER_CONFIGURED, OBSOLETE, OLD_NAME, REMOVE_ON_UPGRADE
 from packagemanager.entry import FILE, Entry
 from packagemanager.errors import refuse
 from packagemanager.leaving import leave
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from packagemanager.changes import Changes
     from packagemanager.claims import Claims
-    from packagemanager.database import Database
+    from packagemanager.database import Database, Package
     from packagemanager.ground import Ground
     from packagemanager.incoming import Incoming, Stage
     from packagemanager.leaving import Leaving
@@ -96,22 +96,33 @@ def make(
 
 def _arrive(incoming: Sequence[Incoming], claims: Claims, arriving: Arriving, database: Database) -> None:
     """Decide about everything that comes, and note what `status` will say of conffiles."""
-    recorded = {conffile.path: conffile.md5 for package in database.packages.values() for conffile in package.conffiles}
+    recorded: dict[str, list[tuple[Package, str]]] = {}
+    for package in database.packages.values():
+        for conffile in package.conffiles:
+            recorded.setdefault(conffile.path, []).append((package, conffile.md5))
     for one in incoming:
-        own = {conffile.path: conffile.md5 for conffile in one.change.old.conffiles} if one.change.old else {}
-        before = {path: own.get(path) or recorded.get(path, "") for path, _goes in one.conffiles}
+        before = {path: _before(path, recorded.get(path, ()), one, database) for path, _goes in one.conffiles}
         for entry in one.entries:
             claim = claims.by_place.get(arriving.place(entry.path, one))
             if claim is not None and claim.incoming is one and claim.entry is entry:
                 arriving.arrive(claim, before[entry.path] if entry.path in one.guarded else None)
-        arriving.conffiles[one.change.key] = _conffiles(one, before)
+        arriving.conffiles[one.change.key] = _conffiles(one, before, claims.lost.get(one.change.key, set()))
 
 
-def _conffiles(one: Incoming, before: dict[str, str]) -> list[Conffile]:
+def _before(path: str, recorded: Sequence[tuple[Package, str]], one: Incoming, database: Database) -> str:
+    """The MD5 that dpkg remembers of a conffile: the package's own before another's, of one that lists it. Or empty."""
+    listed = [(package, md5) for package, md5 in recorded if path in database.list(package)]
+    own = [md5 for package, md5 in listed if package is one.change.old]
+    return next(iter(own or [md5 for _package, md5 in listed]), "")
+
+
+def _conffiles(one: Incoming, before: dict[str, str], lost: set[str]) -> list[Conffile]:
+    """``lost`` are paths that another package has: of a file that was not put, what was remembered stays."""
     found = []
     for path, goes in one.conffiles:
-        if goes:
-            found.append(Conffile(path, before[path] or NEVER_CONFIGURED, (REMOVE_ON_UPGRADE,)))
+        if goes or path in lost:
+            mark = REMOVE_ON_UPGRADE if goes else OBSOLETE
+            found.append(Conffile(path, before[path] or NEVER_CONFIGURED, (mark,)))
         elif path in one.md5:
             found.append(Conffile(path, one.md5[path]))
     return found

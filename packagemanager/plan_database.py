@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from packagemanager import database as known
 from packagemanager import files, status, triggers
+from packagemanager.conffiles import OBSOLETE
 from packagemanager.entry import FILE, HARD_LINK
 from packagemanager.errors import DatabaseError
 from packagemanager.leaving import is_forgotten
+from packagemanager.status import Conffile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from packagemanager.entry import Entry
     from packagemanager.incoming import Incoming
     from packagemanager.leaving import Leaving
-    from packagemanager.status import Conffile
 
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
 SCRIPT_MODE, TEXT_MODE = 0o755, 0o644
@@ -68,9 +69,11 @@ def texts(
         if one.change.old is not None and one.change.old.key != one.change.key:
             stanzas[one.change.old.key] = None
         stanzas[one.change.key] = _unpacked(one, claims, leaving, conffiles, database, found)
-    for package in changes.kept:
-        if lost := claims.lost.get(package.key):
+    guarded = {path for one in incoming for path in one.guarded}
+    for key, package in database.packages.items():
+        if key not in stanzas and (lost := claims.lost.get(key)):
             _without(package, lost, database, found)
+            stanzas[key] = _obsolete(package, lost & guarded)
     for path, content in _triggers(changes, incoming, database).items():
         found.write(path, content) if content is not None else found.remove(path)
     before = known.read_text(database.tree, known.STATUS) or b""
@@ -154,6 +157,17 @@ def _without(package: Package, lost: set[str], database: Database, found: Texts)
         return  # a repair's matter
     entries = [entry for entry in old.entries if entry.path not in lost]
     found.write(path, files.encode(old.fields, entries))
+
+
+def _obsolete(package: Package, taken: set[str]) -> Paragraph:
+    """Its paragraph, once its conffiles ``taken`` are those of another package."""
+    if not any(conffile.path in taken for conffile in package.conffiles):
+        return package.fields
+    listed = (
+        Conffile(one.path, one.md5, (OBSOLETE,)) if one.path in taken and not one.marks else one
+        for one in package.conffiles
+    )
+    return package.fields.changed(Conffiles="".join(f"\n {conffile}" for conffile in listed))
 
 
 def _triggers(changes: Changes, incoming: Sequence[Incoming], database: Database) -> dict[str, bytes | None]:

@@ -301,7 +301,7 @@ class _Planner:
         taken = self._taken_by_others(package)
         content = self._read(source, {}, {})
         shipped = (entry for entry in content.entries if entry.kind == DIRECTORY or entry.path not in taken)
-        entries = tuple(self._database.overridden(entry) for entry in shipped)
+        entries = tuple(self._database.given(entry) for entry in shipped)
         self._records[package.key] = entries
         self._text(files.path_of(self._database.stem(package.fields)), files.encode(package.fields, entries))
         self._list(package, entries)

@@ -64,6 +64,10 @@ class Staging:
         """A file of our own (the database's) for ``path``: root's, changed now."""
         return self._add(Entry(path, FILE, mode=mode, mtime=int(time.time())), self._tree.write, (content,))
 
+    def attributes(self, number: int, entry: Entry) -> None:
+        """What was staged gets the entry's mode, owner and time after all."""
+        self._act(self._tree.set_attributes, self.place(number), entry.mode, entry.uid, entry.gid, entry.mtime)
+
     def drop(self, number: int) -> None:
         """What was staged is not needed after all; its number is not given again."""
         self._act(self._tree.unlink, self.place(number))
@@ -80,9 +84,8 @@ class Staging:
             return
 
     def _add(self, entry: Entry, make: Callable[[str, Content], None], content: Content) -> int:
-        place = places.new(self.count)
-        self._act(make, place, content)
-        self._act(self._tree.set_attributes, place, entry.mode, entry.uid, entry.gid, entry.mtime)
+        self._act(make, self.place(self.count), content)
+        self.attributes(self.count, entry)
         self.count += 1
         return self.count - 1
 

@@ -7,6 +7,8 @@ and anything that would be reached through a link of the same archive. Memory do
 
 from __future__ import annotations
 
+from sys import intern
+
 from packagemanager.entry import DIRECTORY, FILE, HARD_LINK, LINK, Entry
 from packagemanager.entry import KINDS as ENTRY_KINDS
 from packagemanager.errors import ArchiveError
@@ -14,7 +16,7 @@ from packagemanager.tar_header import BLOCK_BYTES, EXTENSIONS, KINDS, Header, re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from packagemanager.tar_header import Extras
 
@@ -24,7 +26,6 @@ DEPTH_MAX = 128  # folders are walked one below the other
 EXTENSION_BYTES_MAX = 64 << 10  # of a long name or a pax header
 CONTROLS = bytes((*range(0x20), 0x7F))
 EXTENSIONS_MAX = 4  # in front of one entry
-NOBODY: Mapping[str, int] = {}
 ADVICE = "the package is damaged, or made for something else: fetch or build it again"
 
 
@@ -38,22 +39,7 @@ class Bounds:
         self.entries = entries_max
 
 
-class Owners:
-    """The ids that the names in an archive have on a system, as dpkg does it; for others the number counts.
-
-    ``users`` and ``groups`` are name to number: `database.ids`.
-    """
-
-    __slots__ = ("groups", "users")
-
-    def __init__(self, users: Mapping[str, int] = NOBODY, groups: Mapping[str, int] = NOBODY) -> None:
-        self.users = users
-        self.groups = groups
-
-
-def entries(
-    pieces: Iterable[bytes], bounds: Bounds | None = None, owners: Owners | None = None
-) -> Iterator[tuple[Entry, Iterator[bytes]]]:
+def entries(pieces: Iterable[bytes], bounds: Bounds | None = None) -> Iterator[tuple[Entry, Iterator[bytes]]]:
     """Each entry and its content, in the archive's order, without the root folder itself.
 
     The content must be read before the next entry is asked for; what was not is passed over. The archive is read to
@@ -66,7 +52,7 @@ def entries(
     source = _Source(pieces, limits.bytes)
     names = Names(limits.entries)
     while (header := _header(source)) is not None:
-        entry = _entry(header, owners or Owners())
+        entry = _entry(header)
         content = source.content(entry.size)
         if entry.path:
             names.add(entry)
@@ -146,7 +132,7 @@ def _header(source: _Source) -> Header | None:
     raise _refused(f"more than {EXTENSIONS_MAX} headers in front of one entry")
 
 
-def _entry(header: Header, owners: Owners) -> Entry:
+def _entry(header: Header) -> Entry:
     path = clean(header.path)
     kind = KINDS.get(header.flag, "of an unknown type")
     if kind not in ENTRY_KINDS:
@@ -161,11 +147,13 @@ def _entry(header: Header, owners: Owners) -> Entry:
         path,
         kind,
         mode=header.mode,
-        uid=owners.users.get(_text(header.user), header.uid),
-        gid=owners.groups.get(_text(header.group), header.gid),
+        uid=header.uid,
+        gid=header.gid,
         mtime=header.mtime,
         size=header.size,
         target=_target(path, kind, header.target),
+        user=intern(_text(header.user)),
+        group=intern(_text(header.group)),
     )
 
 

@@ -14,7 +14,7 @@ from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
 from packagemanager.errors import UNCHANGED, DatabaseError, PackageError, RefusedError, TransactionError, disk_error
 from packagemanager.ground import Ground
-from packagemanager.incoming import Counting, unpack
+from packagemanager.incoming import Counting, attribute_again, unpack
 from packagemanager.operation import REMOVE
 from packagemanager.order import Order
 from packagemanager.phases import APPLY, BACK, DAMAGED, DONE, FORWARD, TRYING, WAITING
@@ -299,7 +299,7 @@ class Manager:
             ground = Ground(self.tree, database)
             turns.database = database  # what was looked up before is in nobody's memory any more
             for one in incoming:
-                one.ground = None
+                attribute_again(one, staging, database, ground)
         self._report("plan", 0, 1)
         plan = planner.make(changes, incoming, order.wanted, database, ground, staging)
         self._report("plan", 1, 1)

@@ -11,7 +11,7 @@ whole package, else it says by name what is missing and in which state it is.
 
 from __future__ import annotations
 
-from packagemanager.database import ids, state_of
+from packagemanager.database import state_of
 from packagemanager.errors import TransactionError, some_of
 from packagemanager.transaction_index import DEB, INDEX_BYTES_MAX, START, decode_index, index_bytes
 from payload.digest import hasher
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from packagemanager.delta import Tree
     from packagemanager.entry import Content, Entry
-    from packagemanager.tar import Owners
     from packagemanager.transaction_index import Index, Part
     from payload.bundle import Header, Reader
     from payload.manifest import Manifest
@@ -139,7 +138,7 @@ class Transaction:
             if not self._content.is_far:  # what is fetched is fetched once
                 self.check(part)
             self._ranges[part.key] = [(part.offset, part.size)]
-            return Deb(PartReader(self._content, part.offset, part.size), owners_of(tree)), ""
+            return Deb(PartReader(self._content, part.offset, part.size)), ""
         from packagemanager.delta import Delta
 
         if version not in part.bases:
@@ -175,16 +174,6 @@ class Transaction:
 
 _DAMAGED = "The transaction was made wrongly: ask the master for another one."
 _UNREADABLE = "Bring the transaction again; what was read of it so far is right, and the device is unchanged."
-
-
-def owners_of(tree: Tree) -> Owners:
-    """The users and groups of the system that packages are unpacked for; none where it has no such files.
-
-    Raises ``DatabaseError`` where they cannot be read: files would be given to others than the package says.
-    """
-    from packagemanager.tar import Owners
-
-    return Owners(ids(tree, "etc/passwd"), ids(tree, "etc/group"))
 
 
 def digest_of(content: ImageContent, offset: int, size: int) -> bytes:

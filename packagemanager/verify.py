@@ -84,7 +84,7 @@ def record(database: Database, package: Package) -> tuple[Entry, ...] | None:
         return None
     if found is None or (found.fields.get("Package"), found.fields.get("Version")) != (package.name, package.version):
         return None
-    return tuple(database.overridden(entry) for entry in found.entries)
+    return tuple(database.given(entry) for entry in found.entries)
 
 
 def check(

@@ -70,6 +70,7 @@ class Workbench:
         for path, content in files.items():
             _make(tree / path.lstrip("/"), content)
         for path, first in hard_links.items():
+            (tree / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
             os.link(tree / first.lstrip("/"), tree / path.lstrip("/"))
         for path, mode in modes.items():
             (tree / path.lstrip("/")).chmod(mode)

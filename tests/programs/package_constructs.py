@@ -67,9 +67,18 @@ def foreign(root: Path) -> None:
     (root / "var/lib/dpkg/arch").write_text("amd64\ni386\n")
 
 
+def separate(root: Path) -> None:
+    """As an editor does that writes a file anew."""
+    content = (root / "etc/d").read_text()
+    (root / "etc/d").unlink()
+    (root / "etc/d").write_text(content)
+
+
 SAME = "Multi-Arch: same\n"
 LIBRARY = {"/doc": "1", "/lib/x": "x", "/etc/c": "c"}
 POSTRM = {"postrm": "#!/bin/sh\nexit 0\n"}
+MD5SUMS = {"md5sums": "92eb5ffee6ae2fec3ad71c777531578f  b\n"}
+TWO, TWO_NAMES, TWO_LINKS = {"/etc/c": "1", "/x": "x"}, ["/etc/c", "/etc/d"], {"/etc/d": "/etc/c"}
 CONSTRUCTS: dict[str, list[Step]] = {
     "a folder that becomes a link stays": [p("1", {"/a/d/x": "1"}), p("2", {"/a/e/x": "2", "/a/d": ("e",)})],
     "so it does with files of the owner": [
@@ -95,6 +104,18 @@ CONSTRUCTS: dict[str, list[Step]] = {
         p("2", {"/f": "p2", "/k": "k2"}), "q"],
     "a file moves to another package": [
         p("1", {"/f": "p", "/k": "k"}), [q("1", {"/f": "q"}, control="Replaces: p (<< 2)\n"), p("2", {"/k": "k2"})]],
+    "a folder takes the place of a file of another package": [
+        p("1", {"/f": "p", "/k": "k"}), q("1", {"/f/x": "q"}, control="Replaces: p\n"), p("2", {"/f": "p", "/k": "k2"}),
+        "q"],
+    "so it does in one transaction": [
+        [p("1", {"/f": "p", "/b": "b"}, controls=MD5SUMS), q("1", {"/f/x": "q"}, control="Replaces: p\n")], "q"],
+    "a file stays where a folder that it replaces comes": [
+        p("1", {"/f": "p"}, control="Replaces: q\n"), q("1", {"/f": None, "/k": "k"}),
+        q("2", {"/f": None, "/k": "k2"})],
+    "a folder comes where the owner deleted a file of another package": [
+        p("1", {"/f": "p", "/k": "k"}), lambda root: (root / "f").unlink(), q("1", {"/f": None})],
+    "a folder comes where another package has a link to one": [
+        p("1", {"/d": None, "/l": ("d",)}), q("1", {"/l/x": "x"}), "q"],
     "a diverted file": [
         p("1", {"/f": "p", "/k": "k"}), divert, q("1", {"/f": "q"}), p("2", {"/f": "p2", "/k": "k"}), "p"],
     "what the owner set of modes": [overrides, p("1", {"/f": "p", "/d": None}), p("2", {"/f": "p2", "/d": None})],
@@ -111,6 +132,24 @@ CONSTRUCTS: dict[str, list[Step]] = {
     "a conffile moves to another package": [
         p("1", {"/etc/c": "1", "/x": "x"}, conffiles=["/etc/c"]), write("etc/c", "mine"),
         [q("1", {"/etc/c": "1"}, conffiles=["/etc/c"], control="Replaces: p (<< 2)\n"), p("2", {"/x": "x"})]],
+    "a conffile is taken over, and taken back": [
+        p("1", {"/etc/c": "1", "/etc/d": "1", "/x": "x"}, conffiles=["/etc/c", "/etc/d"]), write("etc/d", "mine"),
+        q("1", {"/etc/c": "2", "/etc/d": "2"}, conffiles=["/etc/c", "/etc/d"], control="Replaces: p\n"),
+        p("2", {"/etc/c": "3", "/etc/d": "3", "/x": "x"}, conffiles=["/etc/c", "/etc/d"]),
+        p("3", {"/x": "x"}), "q", "p"],
+    "a conffile becomes a file of another package": [
+        p("1", {"/etc/c": "1", "/x": "x"}, conffiles=["/etc/c"]), q("1", {"/etc/c": "2"}, control="Replaces: p\n"),
+        p("2", {"/etc/c": "3", "/x": "x"}, conffiles=["/etc/c"])],
+    "a conffile that comes is another package's": [
+        q("1", {"/etc/c": "q"}, conffiles=["/etc/c"], control="Replaces: p\n"),
+        p("1", {"/etc/c": "p", "/x": "x"}, conffiles=["/etc/c"]), "q", p("2", {"/etc/c": "p2"}, conffiles=["/etc/c"])],
+    "a conffile that comes is a file of another package": [
+        q("1", {"/etc/c": "q"}, control="Replaces: p\n"), p("1", {"/etc/c": "p", "/x": "x"}, conffiles=["/etc/c"])],
+    "a conffile that another package has, and its package goes": [
+        q("1", {"/etc/s/c": "q"}, conffiles=["/etc/s/c"], control="Replaces: p\n"),
+        p("1", {"/etc/s/c": "p", "/x": "x"}, conffiles=["/etc/s/c"]), "p", "q"],
+    "a package goes that came without its conffile": [
+        p("1", {"/etc/s/c": "1", "/x": "x"}, conffiles=["/etc/s/c"]), p("2", {"/x": "x"}), "p"],
     "another architecture": [p("1", {"/x": "x"}), p("2", {"/x": "y"}, architecture="amd64")],
     "another architecture of what was removed": [
         p("1", {"/etc/x": "x"}, conffiles=["/etc/x"]), "p",
@@ -136,6 +175,30 @@ CONSTRUCTS: dict[str, list[Step]] = {
         p("2", {"/etc/c": "2"}, conffiles=["/etc/c"], hard_links={"/etc/d": "/etc/c"}),
         write("etc/c", "mine"),
         p("3", {"/etc/c": "3"}, conffiles=["/etc/c"], hard_links={"/etc/d": "/etc/c"})],
+    "conffiles that are one file": [
+        p("1", TWO, conffiles=TWO_NAMES, hard_links=TWO_LINKS),
+        p("2", TWO | {"/etc/c": "2"}, conffiles=TWO_NAMES, hard_links=TWO_LINKS),
+        separate, write("etc/c", "mine"), write("etc/d", "mine, too"),
+        p("3", TWO | {"/etc/c": "3"}, conffiles=TWO_NAMES, hard_links=TWO_LINKS),
+        lambda root: (root / "etc/d").unlink(),
+        p("4", TWO | {"/etc/c": "4"}, conffiles=TWO_NAMES, hard_links=TWO_LINKS),
+        p("5", TWO), p("6", TWO, conffiles=TWO_NAMES, hard_links=TWO_LINKS), "p"],
+    "a conffile that is another name of a file": [
+        p("1", {"/a": "1"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"}), write("etc/d", "mine"),
+        p("2", {"/a": "2"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"}), "p"],
+    "a file gets another name that is a conffile": [
+        p("1", {"/a": "1"}), p("2", {"/a": "1"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"}),
+        p("3", {"/a": "1"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"})],
+    "so it is with a list of MD5s": [
+        p("1", {"/a": "1", "/b": "b"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"}, controls=MD5SUMS),
+        p("2", {"/a": "2", "/b": "b"}, conffiles=["/etc/d"], hard_links={"/etc/d": "/a"}, controls=MD5SUMS)],
+    "two files that were one": [
+        p("1", {"/a": "1"}, hard_links={"/b": "/a"}), p("2", {"/a": "1", "/b": "1"}), p("3", {"/a": "1", "/b": "1"})],
+    "a file that was one with a conffile": [
+        p("1", {"/etc/c": "1"}, conffiles=["/etc/c"], hard_links={"/d": "/etc/c", "/e": "/etc/c"}),
+        p("2", {"/etc/c": "2", "/d": "1", "/e": "1"}, conffiles=["/etc/c"])],
+    "a file that was one with a conffile that is gone": [
+        p("1", {"/d": "1"}, conffiles=["/etc/c"], hard_links={"/etc/c": "/d"}), p("2", {"/d": "1"})],
     "names that are no words": [
         p("1", {"/a b/c%d": "1", "/ä": "2", b"/\xff".decode(errors="surrogateescape"): "3"}), "p"],
     "one package for two architectures": [

@@ -109,6 +109,21 @@ def test_one_construct(name: str, bench: Workbench, twins: Twins) -> None:
             same(twins)
 
 
+@pytest.mark.parametrize("conffiles", [(), ("/etc/f",)])
+def test_a_folder_does_not_take_the_place_of_a_file_of_another(
+    bench: Workbench, twins: Twins, conffiles: tuple[str, ...]
+) -> None:
+    p = bench.deb("p", "1", {"/etc/f": "p"}, conffiles=conffiles)
+    q = bench.deb("q", "1", {"/etc/f/x": "q"})
+    twins.install(p)
+    twins.both(lambda root: (root / "etc/f").write_text("mine"))
+    with pytest.raises(AssertionError, match="trying to overwrite '/etc/f', which is also in package p"):
+        twins.dpkg("-i", str(q))
+    with pytest.raises(RefusedError, match="/etc/f of q:all is also in p:all 1"):
+        twins.apply(twins.wanted | {"q:all": "1"}, {"q:all": q})
+    assert (twins.ours / "etc/f").read_text() == "mine"
+
+
 @pytest.mark.requirement("M8")
 def test_dpkg_and_we_keep_each_other_out(bench: Workbench, twins: Twins) -> None:
     """By the kernel's locks: nobody has to delete one, whoever died."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import io
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from packagemanager.adopt import adopt
 from packagemanager.database import Database
+from packagemanager.deb import Deb
 from packagemanager.engine import Engine
 from packagemanager.entry import FILE
 from packagemanager.errors import (
@@ -24,6 +26,7 @@ from packagemanager.errors import (
 )
 from packagemanager.files import path_of
 from packagemanager.phases import TRYING
+from packagemanager.process import Ended
 from packagemanager.transact import DONE, NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager, Order
 from packagemanager.verify import verify
 from tests.programs.package_constructs import SAME, p, q
@@ -42,6 +45,8 @@ from tests.simulator.package_world import (
     snapshot,
     system,
 )
+from tests.unit.deb_samples import control_tar, deb_of, member, tar_of
+from tests.unit.payload_samples import BytesReader
 
 
 class Ledger:
@@ -158,6 +163,48 @@ def test_the_first_transaction_of_a_root_without_a_format_of_names() -> None:
         database = Database(tree)
         assert database.list(database.packages["p:amd64"]) == ("", "usr", "usr/p")
         assert not database.lacks_format and verify(database) == []
+
+
+def test_what_a_preinst_says_of_owners_and_modes_counts_for_its_package() -> None:
+    """It may make the user that files belong to, and enter an override."""
+    tree, world = system(), World()
+    owner: dict[str, Any] = {"uid": 4242, "gid": 4243, "uname": "svc", "gname": "svc"}
+    members = [
+        member("./usr/file", mode=0o640, **owner),
+        member("./usr/folder", "directory", mode=0o750, **owner),
+        member("./usr/link", "link", linkname="file", mode=0o777, **owner),
+        member("./usr/other", mode=0o600, **owner),
+        member("./usr/again", "hard-link", linkname="./usr/file", **owner),
+        member("./usr/unknown", uid=7, uname="nobody-knows"),
+    ]
+    scripts = {"preinst": SCRIPT.encode()}
+    package = deb_of(tar_of(members), control_tar(b"Package: p\nVersion: 1\nArchitecture: all\n", scripts), "")
+
+    def run(program: str, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+        tree.write("etc/passwd", [b"root:x:0:0::/:\nsvc:x:150:151::/:\n"])
+        tree.write("etc/group", [b"root:x:0:\nsvc:x:151:\n"])
+        tree.write("var/lib/dpkg/statoverride", [b"svc root 4711 /usr/other\n"])
+        return Ended(0, b"")
+
+    assert Manager(tree, run=run).apply(bringing(package, world.install(p("1", {})))) == ON_TRIAL
+    looks = {name: tree.look(f"usr/{name}") for name in ("file", "folder", "link", "other", "again", "unknown")}
+    assert {name: (found.mode, found.uid, found.gid) for name, found in looks.items() if found} == {
+        "file": (0o640, 150, 151), "folder": (0o750, 150, 151), "link": (0o777, 150, 151), "other": (0o4711, 150, 0),
+        "again": (0o640, 150, 151), "unknown": (0o644, 7, 0)}  # fmt: skip
+    assert verify(Database(tree)) == []
+
+
+def test_a_folder_in_the_place_of_a_file_may_come_behind_what_is_in_it() -> None:
+    tree, world = before_the_update()
+    members = [member("./usr/p/x", content=b"x"), member("./usr/p", "directory")]
+    package = deb_of(tar_of(members), control_tar(b"Package: p\nVersion: 2\nArchitecture: all\n"), "")
+    assert apply(tree, bringing(package, world.install(p("2", {})))) == DONE
+    assert verify(Database(tree)) == []
+
+
+def bringing(package: bytes, order: Order) -> Order:
+    """The order, with this as the package p."""
+    return Order(order.wish, lambda keys: {"p:all": Deb(BytesReader(package))}, order.serial, order.transaction)
 
 
 @pytest.mark.parametrize("call", ["q.prerm remove", "p.preinst upgrade 1 2"])
@@ -312,6 +359,11 @@ def test_an_adoption_that_something_is_in_the_way_of_is_taken_back() -> None:
     assert blocked
 
 
+def without_folders(world: World) -> Order:
+    package = deb_of(tar_of([member("./usr/q/x")]), control_tar(b"Package: p\nVersion: 2\nArchitecture: all\n"), "")
+    return bringing(package, world.install(p("2", {})))
+
+
 Refusal = tuple[Callable[[World], Order], type[PackageError], str]
 REFUSALS: dict[str, Refusal] = {
     "a file of another package": (
@@ -319,6 +371,12 @@ REFUSALS: dict[str, Refusal] = {
     "a file in two packages that come": (
         lambda world: world.install(p("2", {"/x": "1"}), q("2", {"/x": "2"})), RefusedError,
         "/x is in p:all and in q:all"),
+    "a folder where another package has a file": (
+        lambda world: world.install(p("2", {"/usr/q/x": "mine"})), RefusedError,
+        "/usr/q of p:all is also in q:all 1"),
+    "a folder that no package names, in the place of a file": (
+        without_folders, RefusedError,
+        "/usr/q: /usr/q/x needs a folder there, and what is there belongs to no package that goes"),
     "a folder with files of nobody": (
         lambda world: world.install(p("2", {"/usr/local": "x"})), RefusedError, "/usr/local: a folder is there"),
     "a script that nobody can run": (

@@ -8,7 +8,6 @@ from packagemanager.database import DIVERSIONS, Database, Diversions, state_of
 from packagemanager.entry import DIRECTORY, FILE, LINK, Entry
 from packagemanager.errors import DatabaseError
 from packagemanager.tar import DEPTH_MAX
-from packagemanager.transaction import owners_of
 from payload.digest import digest
 from tests.simulator.filesystem import FileSystem
 from tests.simulator.package_world import system
@@ -124,10 +123,10 @@ def test_modes_that_the_owner_set(tree: FileSystem) -> None:
     put(tree, "etc/group", b"root:x:0:\nmail:x:8:\n")
     put(tree, "var/lib/dpkg/statoverride", b"root mail 2755 /usr/bin/x y\n#7 #9 600 /etc/z\n")
     database = Database(tree)
-    found = database.overridden(Entry("usr/bin/x y", FILE, mode=0o755, size=3))
+    found = database.given(Entry("usr/bin/x y", FILE, mode=0o755, size=3))
     assert (found.mode, found.uid, found.gid, found.size) == (0o2755, 0, 8, 3)
-    assert database.overridden(Entry("etc/z", DIRECTORY)).mode == 0o600
-    assert database.overridden(Entry("etc/z", LINK, target="x")).mode == 0o644
+    assert database.given(Entry("etc/z", DIRECTORY)).mode == 0o600
+    assert database.given(Entry("etc/z", LINK, target="x")).mode == 0o644
     put(tree, "var/lib/dpkg/statoverride", b"nobody root 755 /x\n")
     with pytest.raises(DatabaseError, match="of an unknown user"):
         Database(tree)
@@ -136,10 +135,14 @@ def test_modes_that_the_owner_set(tree: FileSystem) -> None:
 def test_owners_of_packages_are_those_of_the_system(tree: FileSystem) -> None:
     lines = b"man:x:6:12::/:\nman:x:7:0::/:\n+::::\n:x:5:5::\nbad\nx:x:y:0:a\nlong:x:" + b"9" * 5000 + b":0::\n"
     put(tree, "etc/passwd", lines)
-    assert owners_of(tree).users == {"man": 6} and owners_of(tree).groups == {}
+    database = Database(tree)
+    for user, number in (("man", 6), ("", 99), ("long", 99), ("bad", 99)):
+        found = database.given(Entry("x", LINK, target="y", uid=99, gid=8, user=user, group="mail"))
+        assert (found.uid, found.gid, found.target) == (number, 8, "y")
     tree.make_directory("etc/group")
+    assert Database(tree).given(Entry("x", FILE, uid=9, gid=8)).gid == 8
     with pytest.raises(DatabaseError, match="/etc/group cannot be read"):
-        owners_of(tree)
+        Database(tree).given(Entry("x", FILE, group="mail"))
 
 
 @pytest.mark.fault("R4")

@@ -302,11 +302,9 @@ def test_owners_by_name_need_the_whole_package(master: Master) -> None:
     members = [member("./usr/games/game", content=NEXT, gid=STATIC_IDS_MAX, gname="players")]
     new.fetch().write_bytes(deb_of(tar_of(members), control_tar(control)))
     root = installed_root(master.folder / "root", old)
-    (root.folder / "etc").mkdir()
-    (root.folder / "etc/group").write_text("players:x:250:\n")
     transaction = opened(master.transaction([new], [state(old)]))
     content, _files = unpacked(transaction.sources(state(old), root)["game:amd64"])
-    assert master.written.deltas == [] and content.entries[-1].gid == 250
+    assert master.written.deltas == [] and content.entries[-1].group == "players"
 
 
 # --- bytes that are not as they should be
