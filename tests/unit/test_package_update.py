@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import random
 import shutil
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +14,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from packagemanager import cli, places
+from packagemanager import cli, places, unchanged
 from packagemanager.engine import Engine
 from packagemanager.errors import BlockedError, PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
@@ -408,6 +410,32 @@ def test_what_is_dropped_when_it_comes_back_may_come_back_later(world: World) ->
 
 
 @pytest.mark.requirement("D8")
+@pytest.mark.fault("S7")
+@pytest.mark.parametrize("work", ["finish", "undo"])
+def test_what_cannot_be_compared_when_it_comes_back_may_come_back_later(
+    world: World, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it was tried: a disk that refuses a look is no fault of the set."""
+
+    def refused(*_arguments: object) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    taken(world, 7)
+    world.lose_state()
+    assert world.packages().restore() == STAGED
+    with monkeypatch.context() as patched:
+        patched.setattr(unchanged, "difference", refused)
+        if work == "undo":
+            world.device.journal().persist(world.record.but(state="UNDOING_PACKAGES"))
+        assert world.recover(work) == "packages_undone"
+    assert (world.record.reason, world.record.packages_good) == (CODES["packages-changed-meanwhile"], 7)
+    world.mark_good()
+    assert world.packages().restore() == STAGED_AGAIN
+    assert world.recover() == "packages_finished"
+    assert world.content() == "7.0"
+
+
+@pytest.mark.requirement("D8")
 def test_what_is_in_the_way_when_it_comes_back_does_not_come_back_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -640,3 +668,30 @@ def test_a_way_of_several_steps_is_gone_step_by_step(world: World) -> None:
         assert (world.content("one"), world.content("two")) == ("1.0", content)
     assert world.packages().restore() == NOTHING
     assert world.store.serials() == [7, 8], "for the next time"
+
+
+@pytest.mark.requirement("D8")
+@pytest.mark.parametrize("staged_before", [True, False])
+def test_where_the_second_step_of_a_way_cannot_be_made_it_is_said(world: World, staged_before: bool) -> None:
+    """The file is not what its delta is made for, and all of the first step is there."""
+    content = random.Random(1).randbytes(60000)
+    steps = (content, content[:30000] + b"!" + content[30001:])
+    first, second = (
+        world.master.add("sample", f"{number}.0", {"etc/sample": bytes_}) for number, bytes_ in enumerate(steps, 7)
+    )
+    for serial, new, before in ((7, first, {}), (8, second, state(first))):
+        apply(world, world.transaction(new, states=[before], serial=serial), live=True)
+        world.mark_good()
+    assert world.store.serials() == [7, 8]
+    world.lose_state()
+    assert world.packages().restore() == STAGED
+    world.recover()
+    world.mark_good()
+    (world.root / "etc/sample").write_bytes(content + b"the owner's")
+    if not staged_before:
+        (world.root / package_update.RESTORED).unlink()
+    with pytest.raises(RefusedError, match="what is kept does not lead to it") as error:
+        world.packages().restore()
+    assert "full transaction" in error.value.advice
+    assert (packages_phase(str(world.root)), world.record.state, world.store.serials()) == (b"", "CONFIRMED", [7, 8])
+    assert (world.root / package_update.RESTORED).exists() == staged_before
