@@ -217,6 +217,13 @@ class Scripts:
         return next((number for number, mark in zip(numbers, done, strict=True) if mark is None), len(plan.before))
 
 
+def call_good(tree: Tree) -> None:
+    """Scripts that began are not taken back from now on. Takes no room: it is the mark that they began that goes, and
+    that comes again where they have to run once more.
+    """
+    places.remove(tree, f"{FOLDER}/{BEGUN}")
+
+
 def waiting(tree: Tree, run: Run) -> Scripts | None:
     """The scripts of what is under way, where not all that come after the files ran under this kernel."""
     if tree.look(FOLDER) is None:

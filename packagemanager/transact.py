@@ -18,8 +18,7 @@ from packagemanager.incoming import Counting, unpack
 from packagemanager.operation import REMOVE
 from packagemanager.order import Order
 from packagemanager.phases import APPLY, BACK, DAMAGED, DONE, FORWARD, TRYING, WAITING
-from packagemanager.scripts import FINISHED, Scripts, waiting
-from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
+from packagemanager.scripts import FINISHED, Scripts, call_good, waiting
 from packagemanager.space import check_kept, check_room
 from packagemanager.staging import Staging
 from packagemanager.turns import Turns, runs, scripts_come_first
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 
 NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL = "nothing", "waits-for-restart", "on-trial"  # or DONE
-UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
 LINES_IN_FACTS_MAX = 200
 _BEGUN = (WAITING, FORWARD, BACK, TRYING)
 
@@ -226,25 +224,16 @@ class Manager:
         if self.ledger is not None and resumed.found in _BEGUN:
             serial, digest = resumed.facts.get("serial", "0"), resumed.facts.get("transaction", "")
             self.ledger.resumed(int(serial), bytes.fromhex(digest), resumed.now == TRYING)
-        if resumed.now in (None, DONE) and self._run is not None:
-            self._end_scripts(self._was_taken_back(resumed))
+        if resumed.now in (None, DONE):
+            self._end_scripts()
         return resumed
 
-    def _was_taken_back(self, resumed: Resumed) -> bool:
-        """Whether what is there no more, and scripts began for, was undone or dropped; or it was good."""
-        if resumed.found in _BEGUN and resumed.facts.get("kind", APPLY) == APPLY:
-            return True
-        # The mark is durable before a script begins: without it none did, or forgetting them has begun.
-        begun_for = read_text(self.tree, UNDER_WAY_MARK)
-        return begun_for is not None and begun_for != self.last().transaction
-
-    def _end_scripts(self, taken_back: bool = True) -> None:
-        """No transaction is under way: scripts that began for one that was ``taken_back`` are told so."""
+    def _end_scripts(self) -> None:
+        """No transaction is under way: scripts that began for one that was not called good are told so."""
         if self._run is None:
             return
         scripts = Scripts(self.tree, self._run)
-        if taken_back:
-            scripts.back()
+        scripts.back()
         scripts.forget()
 
     def _prepare(self, order: Order, database: Database, live: bool | None) -> bool:
@@ -315,7 +304,6 @@ class Manager:
         calls = script_plan.make(turns.script_changes(plan.paths))
         scripts = Scripts(self.tree, self._run)
         scripts.keep(calls, turns.controls)
-        self.tree.write(UNDER_WAY_MARK, (order.transaction,))
         self._report("scripts before", 0, 1)
         scripts.before()
         self._report("scripts before", 1, 1)
@@ -384,8 +372,9 @@ class Manager:
         return left
 
     def _settle(self) -> str:
+        call_good(self.tree)  # durable with the phase
         self.engine.done()
-        self._end_scripts(taken_back=False)
+        self._end_scripts()
         return DONE
 
 
