@@ -132,9 +132,9 @@ class Manager:
             self._configure(self._take_back, settle)
             return self._settle() if settle else ON_TRIAL
 
-    def resume(self, *, settle: bool = False) -> Resumed:
-        """Finish or undo what a cut left. What waits for its scripts gets them."""
-        with DpkgLock(self.tree, self.engine.lock()):
+    def resume(self, *, settle: bool = False, lock_seconds_max: float = 0.0) -> Resumed:
+        """Finish or undo what a cut left. What waits for its scripts gets them. dpkg or apt are waited for so long."""
+        with DpkgLock(self.tree, self.engine.lock(), lock_seconds_max, self._wait):
             resumed = self._resume()
             if resumed.now == TRYING:
                 self._configure(self._leave_to_recovery, settle)
@@ -318,6 +318,10 @@ class Manager:
         if self._done < self._total:
             self._done += 1
             self._report(self._stage_name, self._done, self._total)
+
+    def _wait(self) -> None:
+        self._alive()
+        self._report("wait for dpkg or apt", 0, 1)
 
     def _begin(self, order: Order, waits: bool) -> None:
         (self.engine.wait if waits else self.engine.begin)()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import shutil
+import signal
+import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
 
-from packagemanager import cli, places, unchanged
+from packagemanager import cli, dpkg_lock, places, unchanged
 from packagemanager.engine import Engine
 from packagemanager.errors import BlockedError, PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
@@ -23,7 +27,7 @@ from packagemanager.process import Ended
 from packagemanager.repair import repair
 from packagemanager.root import Root
 from packagemanager.scripts import FOLDER as SCRIPTS
-from packagemanager.scripts import Scripts
+from packagemanager.scripts import SCRIPT_SECONDS_MAX, Scripts
 from packagemanager.store import Store
 from packagemanager.wanted import PATH as WANTED
 from payload.bundle import read_header
@@ -695,3 +699,87 @@ def test_where_the_second_step_of_a_way_cannot_be_made_it_is_said(world: World, 
     assert "full transaction" in error.value.advice
     assert (packages_phase(str(world.root)), world.record.state, world.store.serials()) == (b"", "CONFIRMED", [7, 8])
     assert (world.root / package_update.RESTORED).exists() == staged_before
+
+
+@contextmanager
+def apt_at_work(world: World, seconds: float) -> Iterator[None]:
+    """Another process holds dpkg's lock for so long."""
+    ready, said = os.pipe()
+    process = os.fork()
+    if process == 0:
+        descriptor = os.open(world.root / dpkg_lock.NAMES[0], os.O_RDWR | os.O_CREAT, 0o640)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        os.write(said, b"x")
+        time.sleep(seconds)
+        os._exit(0)
+    os.read(ready, 1)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(ready)
+        os.close(said)
+
+
+def on_trial_after_a_start(world: World) -> None:
+    packages = world.packages(run=lambda *_arguments: Ended(0, b""))
+    packages.manager().apply(packages.take(with_script(world)), live=False)
+    world.recover()
+    assert world.record.state == "TRYING"
+
+
+def apply_at_a_start(world: World, calls: list[str]) -> int:
+    """What `unbrick-packages.service` does; the exit code."""
+
+    def run(program: str, _words: Sequence[str], _environment: Mapping[str, str]) -> Ended:
+        calls.append(program)
+        return Ended(0, b"")
+
+    ledger = world.packages().manager().ledger
+    place = Mock(
+        **{"root.side_effect": lambda _: Root(str(world.root)), "ledger.return_value": ledger, "run.return_value": run}
+    )
+    verb = next(verb for verb in cli.VERBS if verb.name == "apply")
+    chosen = Namespace(root="/", json=False, transaction=None, offline=False, live=False)
+    return cli.run(verb, chosen, place)
+
+
+@pytest.mark.requirement("M20")
+def test_at_a_start_apt_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpkg_lock, "POLL_SECONDS", 0.02)
+    on_trial_after_a_start(world)
+    calls: list[str] = []
+    with apt_at_work(world, 0.3):
+        assert apply_at_a_start(world, calls) == cli.EXIT_DONE
+    assert len(calls) == 1
+    world.mark_good()
+    assert world.record.packages_good == 7
+
+
+@pytest.mark.requirement("M20")
+def test_apt_that_does_not_end_costs_a_good_set_no_attempt(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dpkg_lock, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(cli, "WAIT_SECONDS_MAX", 0.1)
+    on_trial_after_a_start(world)
+    before = world.record
+    calls: list[str] = []
+    with apt_at_work(world, 60):
+        assert apply_at_a_start(world, calls) == cli.EXIT_BUSY
+        assert "dpkg or apt works" in capsys.readouterr().err
+        with pytest.raises(UpdateError) as error:
+            world.mark_good()
+        assert error.value.reason == CODES["packages-scripts-left"]
+    assert (calls, world.record) == ([], before)
+    assert apply_at_a_start(world, calls) == cli.EXIT_DONE
+    world.mark_good()
+    assert world.record.packages_good == 7
+
+
+def test_the_unit_gives_apt_and_scripts_their_time_and_restarts_for_neither() -> None:
+    text = (Path(packages.__file__).parent / "os/system/unbrick-packages.service").read_text()
+    said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert str(cli.EXIT_BUSY) in said["SuccessExitStatus"].split()
+    assert int(said["TimeoutStartSec"].removesuffix("min")) * 60 > dpkg_lock.WAIT_SECONDS_MAX + SCRIPT_SECONDS_MAX
