@@ -1,7 +1,7 @@
 """The verbs of ``unbrick packages``, for the command of the device and for that of the build host.
 
 What a machine has that differs (whom to believe, a journal, scripts) it gives as a :class:`Place`. Exit codes: 0 done,
-1 error, 2 nothing to do, 4 a restart is needed.
+1 error, 2 nothing to do, 4 a restart is needed, 5 dpkg or apt is at work and nothing was done.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from packagemanager import adopt as adoption
 from packagemanager import files
 from packagemanager.changes import needs_restart
 from packagemanager.database import Database
-from packagemanager.dpkg_lock import DpkgLock
-from packagemanager.errors import PackageError, RefusedError, TransactionError
+from packagemanager.dpkg_lock import WAIT_SECONDS_MAX, DpkgLock
+from packagemanager.errors import BusyError, PackageError, RefusedError, TransactionError
 from packagemanager.opened import Opened
 from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE, WAITING
 from packagemanager.transact import NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         def alive(self) -> None: ...
 
 
-EXIT_DONE, EXIT_ERROR, EXIT_NOTHING, EXIT_RESTART = 0, 1, 2, 4
+EXIT_DONE, EXIT_ERROR, EXIT_NOTHING, EXIT_RESTART, EXIT_BUSY = 0, 1, 2, 4, 5
 _OUTCOMES = {
     NOTHING_TO_DO: (EXIT_NOTHING, "everything is as it is wanted"),
     WAITS_FOR_RESTART: (EXIT_RESTART, "everything is on the disk; restart to have it: unbrick reboot"),
@@ -112,20 +112,20 @@ def run(verb: Verb, chosen: Namespace, place: Place) -> int:
     try:
         return verb.run(chosen, place)
     except PackageError as error:
-        return _fail(chosen, str(error), error.advice)
+        return _fail(chosen, str(error), error.advice, EXIT_BUSY if isinstance(error, BusyError) else EXIT_ERROR)
     except (BrokenPipeError, FetchError):
         raise  # it is not the disk that refused
     except OSError as error:
         return _fail(chosen, f"the disk refused: {error}", _OF_A_DISK)
 
 
-def _fail(chosen: Namespace, text: str, advice: str) -> int:
+def _fail(chosen: Namespace, text: str, advice: str, code: int = EXIT_ERROR) -> int:
     if chosen.json:
         print(json.dumps({"outcome": "failed", "detail": text, "advice": advice}))
     print(f"unbrick: {text}", file=sys.stderr)
     if advice:
         print(f"unbrick: what to do: {advice}", file=sys.stderr)
-    return EXIT_ERROR
+    return code
 
 
 def _status(chosen: Namespace, place: Place) -> int:
@@ -194,7 +194,7 @@ def _apply(chosen: Namespace, place: Place) -> int:
         manager = _manager(chosen, place, tree)
         settle = manager.ledger is None
         if not chosen.transaction:
-            return _resumed(chosen, manager.resume(settle=settle))
+            return _resumed(chosen, manager.resume(settle=settle, lock_seconds_max=WAIT_SECONDS_MAX))
         live = _is_live(chosen, settle)
         last = manager.wanted() if settle else manager.last()  # without a journal nobody else knows it
         order = place.order(chosen, tree, last.serial - 1, opened, take=True)

@@ -8,31 +8,43 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 
 from packagemanager.entry import DIRECTORY
-from packagemanager.errors import RefusedError
+from packagemanager.errors import BusyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from packagemanager.tree import Lock, Tree
 
 # dpkg's order; apt holds the first one longer.
 NAMES = ("var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock")
 MODE = 0o640
+# Of what has to be done before a start is complete: apt may have begun first, and a restart would only cost an attempt.
+WAIT_SECONDS_MAX = 600.0
+POLL_SECONDS = 1.0
 
 
 class DpkgLock:
     """Held until it is closed or its `with` ends, as well as ``inner``.
 
+    Others may hold it for ``seconds_max`` yet; ``alive`` is called while that is waited for.
+
     Raises:
-        RefusedError: dpkg or apt is at work. Then ``inner`` is closed.
+        BusyError: dpkg or apt is at work. Then ``inner`` is closed.
         OSError: as the disk does.
     """
 
-    __slots__ = ("_descriptors", "_inner")
+    __slots__ = ("_alive", "_deadline", "_descriptors", "_inner")
 
-    def __init__(self, tree: Tree, inner: Lock) -> None:
+    def __init__(
+        self, tree: Tree, inner: Lock, seconds_max: float = 0.0, alive: Callable[[], None] = lambda: None
+    ) -> None:
         self._inner = inner
+        self._deadline = time.monotonic() + seconds_max
+        self._alive = alive
         self._descriptors: list[int] = []
         folder: str = getattr(tree, "folder", "")
         try:
@@ -49,12 +61,11 @@ class DpkgLock:
             self._descriptors.append(os.open(path, flags, MODE))
         except IsADirectoryError:
             return  # a damaged file system: nobody else can hold it either, and a repair must not need it
-        try:
-            fcntl.lockf(self._descriptors[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if not isinstance(error, (BlockingIOError, PermissionError)):
-                raise
-            raise RefusedError("dpkg or apt works on the packages", "Wait for it to end.") from error
+        while not _is_locked(self._descriptors[-1]):
+            if time.monotonic() >= self._deadline:
+                raise BusyError("dpkg or apt works on the packages", "Wait for it to end.")
+            self._alive()
+            time.sleep(POLL_SECONDS)
 
     def __enter__(self) -> DpkgLock:
         return self
@@ -67,6 +78,15 @@ class DpkgLock:
             os.close(descriptor)
         self._descriptors.clear()
         self._inner.close()
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 def _place(tree: Tree, path: str) -> str | None:

@@ -7,6 +7,7 @@
     ├── TransactionError    a transaction's bytes, or one that this device must not take
     ├── UnsupportedError    what a package wants and this package manager does not do, by name
     ├── RefusedError        a plan that cannot be carried out here: conflicts, space, files in the way
+    │   └── BusyError       dpkg or apt is at work: later it can be
     ├── BlockedError        a plan that was begun and cannot go on: something is in the way; it can be undone
     ├── DiskError           the disk refused: what this means for the system is said
     ├── DatabaseError       what the device remembers of its packages does not read
@@ -49,6 +50,10 @@ class UnsupportedError(PackageError):
 
 
 class RefusedError(PackageError):
+    pass
+
+
+class BusyError(RefusedError):
     pass
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from packagemanager.entry import DIRECTORY, FILE, LINK
+from packagemanager.tree import NAMES_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from packagemanager.tree import Stat, Tree
 
 LINKS_MAX = 40
+_NAMES_LED_MAX = NAMES_MAX // 2
 READ_BYTES = 1 << 20
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
+_NO_WAY = (errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class Ground:
@@ -68,20 +71,28 @@ class Ground:
 
     def _folder(self, path: str, links_left: int) -> str:
         """Where a folder lies, with the links on the way to it followed, those that come first."""
-        found = self._folders.get(path)
-        if found is None:
-            above, _, name = path.rpartition("/")
-            parent = self._folder(above, links_left)
-            place = f"{parent}/{name}" if parent else name
-            target = self._coming.get(place)
-            if target is None:
-                found = self.tree.resolve(f"{place}/.unbrick").rpartition("/")[0]
-            elif links_left:
-                found = self._folder(_joined(parent, target), links_left - 1)
-            else:
-                found = place
-            self._folders[path] = found
-        return found
+        here = place = ""
+        for name in path.split("/") if path not in self._folders else ():
+            here = f"{here}/{name}" if here else name
+            if here not in self._folders:
+                self._folders[here] = self._entered(place, name, links_left)
+            place = self._folders[here]
+        return self._folders[path]
+
+    def _entered(self, parent: str, name: str, links_left: int) -> str:
+        """Where the folder of this name in ``parent``, which is a place, lies: there, if it is a link that comes and
+        leads where nobody can go.
+        """
+        place = f"{parent}/{name}" if parent else name
+        target = self._coming.get(place)
+        if target is None:
+            return self.tree.resolve(f"{place}/.unbrick").rpartition("/")[0]
+        try:
+            return self._folder(_joined(parent, target), links_left - 1) if links_left else place
+        except OSError as error:
+            if error.errno not in _NO_WAY:
+                raise
+            return place
 
     def stays_folder(self, place: str) -> bool:
         """Whether others that lie below ``place`` stay there when a link comes."""
@@ -113,13 +124,22 @@ class Ground:
         return found is not None and found.kind == DIRECTORY
 
     def follow(self, place: str) -> str:
-        """Where links lead in the end, inside the root; the place itself where it is no link, or they go in circles."""
+        """Where links lead in the end, inside the root; the place itself where it is no link, or where they lead nobody
+        can go: in circles, or through so many folders that what may lie below has no path.
+        """
         here = place
         for _link in range(LINKS_MAX):
             found = self.look(here)
             if found is None or found.kind != LINK:
                 return here
-            here = self.resolve(_joined(here.rpartition("/")[0], self.tree.read_link(here)))
+            try:
+                here = self.resolve(_joined(here.rpartition("/")[0], self.tree.read_link(here)))
+                if here.count("/") >= _NAMES_LED_MAX:
+                    return place
+            except OSError as error:
+                if error.errno not in _NO_WAY:
+                    raise
+                return place
         return place
 
     def names(self, place: str) -> list[str]:

@@ -1,8 +1,9 @@
 """Running one program of the system that is worked on: in its root, bounded in time and in what it may say.
 
 The program gets a session that is not its caller's, nothing to read, and one pipe to write to. When its time is up, its
-whole process group is ended. What it starts on purpose and leaves behind (a daemon) lives on when it ended in time, as
-it would under dpkg. Knows nothing of packages.
+whole session is ended. What it starts on purpose and leaves behind (a daemon) lives on when it ended in time, as it
+would under dpkg. Nobody hears that any more, but writing to the pipe does not end it: it holds the pipe for reading,
+too, and when nobody reads and the pipe is full, what it says is refused. Knows nothing of packages.
 
 Between the two is the *keeper*, a fork of the caller that leads the session. It ends the program when the caller is
 gone, however that ended, and the caller's locks (flock) are held until then: nobody else works beside a program. It is
@@ -11,6 +12,7 @@ in the program's process group, so it blocks every signal: those that a program 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -25,10 +27,12 @@ OUTPUT_BYTES_MAX = 8192
 READ_BYTES = 65536
 POLL_SECONDS_MAX = 0.05
 CLOSED_POLL_SECONDS = 0.005
-# What a killed group needs at most to be gone; a process that the kernel cannot end is left to it.
+# What a killed session needs at most to be gone; a process that the kernel cannot end is left to it.
 ENDING_SECONDS_MAX = 5.0
 EXIT_NOT_STARTED = 127
+_STANDARD = (0, 1, 2)
 _ALL_SIGNALS = signal.valid_signals()
+_OVER = (b"Z", b"X")  # proc(5): a zombie, and what is dead
 
 
 class Ended:
@@ -57,14 +61,14 @@ class _Running:
         self.alive = alive
 
     def end(self) -> int:
-        """End the program and its process group; the exit code, or SIGKILL's where the kernel does not let go of it."""
+        """End the program and its session; the exit code, or SIGKILL's where the kernel does not let go of it."""
         self._let_go()
         code = self._code_within(0)
         if code is None:
             os.kill(self.process, signal.SIGCONT)  # a program can stop its group, and the keeper with it
             code = self._code_within(ENDING_SECONDS_MAX)
         if code is None:
-            _kill_group(self.process)
+            _end_session(self.process)
             code = self._code_within(ENDING_SECONDS_MAX)
         return -signal.SIGKILL if code is None else code
 
@@ -94,6 +98,8 @@ def run(root: str, program: str, arguments: Sequence[str], environment: Mapping[
 
     Raises: OSError when there is no process to be had; a program that cannot be started ends with 127.
     """
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited: the kernel would tell of no end
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)  # the keeper begins with none
     try:
         running = _start(root, program, arguments, environment)
@@ -111,8 +117,8 @@ def run(root: str, program: str, arguments: Sequence[str], environment: Mapping[
 
 
 def _start(root: str, program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> _Running:
-    reading, writing = os.pipe()
-    watched, alive = os.pipe()
+    reading, writing = _pipe(os.O_RDWR)
+    watched, alive = _pipe(os.O_WRONLY)
     try:
         process = os.fork()
     except OSError:
@@ -127,6 +133,23 @@ def _start(root: str, program: str, arguments: Sequence[str], environment: Mappi
     return _Running(process, reading, alive)
 
 
+def _pipe(mode: int) -> tuple[int, int]:
+    """Its ends, the second one opened with ``mode``. Neither has a standard number, which a caller may have closed."""
+    reading, writing = os.pipe()
+    try:
+        return _beyond_standard(os.dup(reading)), _beyond_standard(os.open(f"/proc/self/fd/{writing}", mode))
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def _beyond_standard(descriptor: int) -> int:
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, len(_STANDARD))
+    finally:
+        os.close(descriptor)
+
+
 def _keep(become: Callable[[], object], output: int, watched: int) -> None:
     """The keeper's side. Never returns: it ends as the program does, or the program with it when nobody holds the other
     end of ``watched`` any more. Until then it holds the locks that its caller had.
@@ -134,33 +157,41 @@ def _keep(become: Callable[[], object], output: int, watched: int) -> None:
     code = EXIT_NOT_STARTED
     try:
         os.setsid()
-        null = os.open("/dev/null", os.O_RDONLY)
-        for descriptor, source in ((0, null), (1, output), (2, output)):
+        _keep_open(_STANDARD)
+        null = _beyond_standard(os.open("/dev/null", os.O_RDONLY))
+        for descriptor, source in zip(_STANDARD, (null, output, output), strict=True):
             os.dup2(source, descriptor)
         process = os.fork()
         if process == 0:
             become()
         code = _watch(process, watched)
+        os.set_blocking(output, False)  # nobody reads any more: who waits to write, and a daemon, must not stop
     except BaseException as error:
         os.write(2, f"{error}\n".encode(errors="replace"))
     finally:
         _end_as(code)
 
 
+def _keep_open(descriptors: Sequence[int]) -> None:
+    """Hold what the caller has there, though these numbers will be something else: it may be its lock."""
+    for descriptor in descriptors:
+        try:
+            os.dup(descriptor)
+        except OSError:
+            continue  # closed
+
+
 def _watch(process: int, watched: int) -> int:
-    """The program's exit code. A program that cannot be watched (a pidfd needs Linux 5.3) is ended, with its group."""
+    """The program's exit code. One that cannot be watched (a pidfd needs Linux 5.3) is ended, with its session."""
     try:
         ending = os.pidfd_open(process)
         readable, _, _ = select.select([ending, watched], [], [])
         if ending not in readable:
-            os.kill(process, signal.SIGKILL)
+            _end_session(os.getpid())
             select.select([ending], [], [], ENDING_SECONDS_MAX)
-            os.killpg(0, signal.SIGKILL)
     except BaseException as error:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
         os.write(2, f"it cannot be watched: {error}\n".encode(errors="replace"))
-        os.killpg(0, signal.SIGKILL)
+        _end_session(os.getpid())
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
@@ -208,15 +239,36 @@ def _code(process: int, status: int) -> int:
     """The exit code of the keeper that is gone. Whoever killed it has left the program alone."""
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL or (code < 0 and -code not in _ALL_SIGNALS):  # libc's own (32, 33) cannot be blocked
-        _kill_group(process)
+        _end_session(process)
     return code
 
 
-def _kill_group(process: int) -> None:
-    try:
-        os.killpg(process, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+def _end_session(session: int) -> None:
+    """Kill what is in it until nothing of it runs; not the caller."""
+    deadline = time.monotonic() + ENDING_SECONDS_MAX
+    while (running := _running_in(session)) and time.monotonic() < deadline:
+        for process in running:
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(CLOSED_POLL_SECONDS)
+
+
+def _running_in(session: int) -> list[int]:
+    """The processes of a session but the caller, from /proc/PID/stat: see proc(5)."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                state, _parent, _group, its_session = file.read().rpartition(b")")[2].split()[:4]
+        except OSError:
+            continue  # it is gone
+        if int(its_session) == session and state not in _OVER:
+            found.append(int(name))
+    return found
 
 
 def _read(reading: int, said: bytes, seconds: float) -> bytes:
@@ -235,7 +287,7 @@ def _read(reading: int, said: bytes, seconds: float) -> bytes:
 
 
 def _abandon(running: _Running) -> None:
-    """End the program and its process group, if it is not at its end already."""
+    """End the program and its session, if it is not at its end already."""
     try:
         running.end()
     except ChildProcessError:

@@ -195,9 +195,9 @@ class _Planner:
         self.steps.append(Step(made, why))
 
     def _make_above(self, place: str, why: str) -> None:
-        folder = place.rpartition("/")[0]
-        if folder and self._ground.look(folder) is None:
-            self._make(folder, Entry(folder, DIRECTORY, mode=FOLDER_MODE), why)
+        for folder in _above(place):
+            if self._ground.look(folder) is None:
+                self._make(folder, Entry(folder, DIRECTORY, mode=FOLDER_MODE), why)
 
     def _put(self, place: str, number: int, why: str) -> None:
         self._make_above(place, why)

@@ -17,7 +17,7 @@ import os
 import stat
 
 from packagemanager.entry import DIRECTORY, FILE, LINK
-from packagemanager.tree import Stat
+from packagemanager.tree import NAMES_MAX, Stat
 from payload.durable import atomic_replace, flush_file_system
 
 TYPE_CHECKING = False
@@ -280,11 +280,14 @@ class Root:
 
     def _canonical(self, path: str) -> str:
         """As `_walk` says it; below a folder that is not there, names stay as they are."""
-        try:
-            return self._walk(path, LINKS_MAX)[1]
-        except _ABSENT:
-            parent, _, name = path.rpartition("/")
-            return _join(self._canonical(parent), name)
+        here = canonical = ""
+        for name in path.split("/") if path else ():
+            here = _join(here, name)
+            try:
+                canonical = self._walk(here, LINKS_MAX)[1]
+            except _ABSENT:
+                return _join(canonical, path[len(here) - len(name) :])
+        return canonical
 
     def _changed(self, *paths: str) -> None:
         """What is at these paths is another thing now: no folder may be remembered by way of it."""
@@ -316,7 +319,10 @@ def _split(path: str) -> tuple[str, str]:
     """The folder and the name; both are empty for the root itself."""
     if not path:
         return "", ""
-    if not {"", ".", ".."}.isdisjoint(path.split("/")):
+    names = path.split("/")
+    if not {"", ".", ".."}.isdisjoint(names):
         raise OSError(errno.EINVAL, "not a canonical path", path)
+    if len(names) > NAMES_MAX:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
     parent, _, name = path.rpartition("/")
     return parent, name

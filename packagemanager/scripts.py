@@ -131,8 +131,9 @@ class Scripts:
 
         Returns: what failed, as `engine.Resumed.left` has it.
         """
-        left = self._tell_back() if self.begun() else []
-        return [*left, *taken_away.bring_back(self._tree)]
+        if not self.begun():
+            return []
+        return [*self._tell_back(), *taken_away.bring_back(self._tree)]
 
     def _tell_back(self) -> list[tuple[str, str]]:
         try:
@@ -220,6 +221,13 @@ class Scripts:
         numbers = range(len(plan.before))
         done = (self._tree.look(f"{FOLDER}/{script_plan.BEFORE}.{number}") for number in numbers)
         return next((number for number, mark in zip(numbers, done, strict=True) if mark is None), len(plan.before))
+
+
+def call_good(tree: Tree) -> None:
+    """Scripts that began are not taken back from now on. Takes no room: it is the mark that they began that goes, and
+    that comes again where they have to run once more.
+    """
+    places.remove(tree, f"{FOLDER}/{BEGUN}")
 
 
 def waiting(tree: Tree, run: Run) -> Scripts | None:

@@ -18,8 +18,7 @@ from packagemanager.incoming import Counting, attribute_again, unpack
 from packagemanager.operation import REMOVE
 from packagemanager.order import Order
 from packagemanager.phases import APPLY, BACK, DAMAGED, DONE, FORWARD, TRYING, WAITING
-from packagemanager.scripts import FINISHED, Scripts, waiting
-from packagemanager.scripts import FOLDER as SCRIPTS_FOLDER
+from packagemanager.scripts import FINISHED, Scripts, call_good, waiting
 from packagemanager.space import check_kept, check_room
 from packagemanager.staging import Staging
 from packagemanager.turns import Turns, runs, scripts_come_first
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 
 NOTHING_TO_DO, WAITS_FOR_RESTART, ON_TRIAL = "nothing", "waits-for-restart", "on-trial"  # or DONE
-UNDER_WAY_MARK = f"{SCRIPTS_FOLDER}/transaction"
 LINES_IN_FACTS_MAX = 200
 _BEGUN = (WAITING, FORWARD, BACK, TRYING)
 
@@ -135,9 +133,9 @@ class Manager:
             self._configure(self._take_back, settle)
             return self._settle() if settle else ON_TRIAL
 
-    def resume(self, *, settle: bool = False) -> Resumed:
-        """Finish or undo what a cut left. What waits for its scripts gets them."""
-        with DpkgLock(self.tree, self.engine.lock()):
+    def resume(self, *, settle: bool = False, lock_seconds_max: float = 0.0) -> Resumed:
+        """Finish or undo what a cut left. What waits for its scripts gets them. dpkg or apt are waited for so long."""
+        with DpkgLock(self.tree, self.engine.lock(), lock_seconds_max, self._wait):
             resumed = self._resume()
             if resumed.now == TRYING:
                 self._configure(self._leave_to_recovery, settle)
@@ -227,24 +225,16 @@ class Manager:
         if self.ledger is not None and resumed.found in _BEGUN:
             serial, digest = resumed.facts.get("serial", "0"), resumed.facts.get("transaction", "")
             self.ledger.resumed(int(serial), bytes.fromhex(digest), resumed.now == TRYING)
-        if resumed.now in (None, DONE) and self._run is not None:
-            resumed.left = (*resumed.left, *self._end_scripts(self._was_taken_back(resumed)))
+        if resumed.now in (None, DONE):
+            resumed.left = (*resumed.left, *self._end_scripts())
         return resumed
 
-    def _was_taken_back(self, resumed: Resumed) -> bool:
-        """Whether what is there no more, and scripts began for, was undone or dropped; or it was good."""
-        if resumed.found in _BEGUN and resumed.facts.get("kind", APPLY) == APPLY:
-            return True
-        # The mark is durable before a script begins: without it none did, or forgetting them has begun.
-        begun_for = read_text(self.tree, UNDER_WAY_MARK)
-        return begun_for is not None and begun_for != self.last().transaction
-
-    def _end_scripts(self, taken_back: bool = True) -> Left:
-        """No transaction is under way: scripts that began for one that was ``taken_back`` are told so."""
+    def _end_scripts(self) -> Left:
+        """No transaction is under way: scripts that began for one that was not called good are told so."""
         if self._run is None:
             return ()
         scripts = Scripts(self.tree, self._run)
-        left = scripts.back() if taken_back else ()
+        left = scripts.back()
         scripts.forget()
         return tuple(left)
 
@@ -317,7 +307,6 @@ class Manager:
         scripts = Scripts(self.tree, self._run)
         scripts.keep(calls, turns.controls)
         taken_away.keep(self.tree, turns, ground)
-        self.tree.write(UNDER_WAY_MARK, (order.transaction,))
         self._report("scripts before", 0, 1)
         scripts.before()
         self._report("scripts before", 1, 1)
@@ -332,6 +321,10 @@ class Manager:
         if self._done < self._total:
             self._done += 1
             self._report(self._stage_name, self._done, self._total)
+
+    def _wait(self) -> None:
+        self._alive()
+        self._report("wait for dpkg or apt", 0, 1)
 
     def _begin(self, order: Order, waits: bool) -> None:
         (self.engine.wait if waits else self.engine.begin)()
@@ -383,8 +376,9 @@ class Manager:
         return left
 
     def _settle(self) -> str:
+        call_good(self.tree)  # durable with the phase
         self.engine.done()
-        self._end_scripts(taken_back=False)
+        self._end_scripts()
         return DONE
 
 

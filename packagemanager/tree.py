@@ -6,6 +6,9 @@ in the folders above it are followed inside the root, as `/lib` is on a merged D
 
 from __future__ import annotations
 
+# Folders are walked one below the other. Twice what a path of a package may have: links on its way make it longer.
+NAMES_MAX = 256
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
     class Tree(Protocol):
         """What the package manager does to a file system. Nothing is durable before :meth:`sync`.
 
-        Every method raises ``OSError`` as the kernel would: ENOENT, EEXIST, ENOSPC, EIO, EXDEV …
+        Every method raises ``OSError`` as the kernel would: ENOENT, EEXIST, ENOSPC, EIO, EXDEV … And ENAMETOOLONG where
+        a path has more than `NAMES_MAX` names.
         """
 
         def resolve(self, path: str) -> str:

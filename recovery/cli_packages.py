@@ -38,7 +38,7 @@ _EXAMPLES = """examples:
   unbrick packages undo                        back to the packages before, while they are not confirmed
   unbrick mark-good                            the OS runs well with them: confirm them
 
-exit codes: 0 done, 1 error, 2 nothing to do, 4 done, and a restart is needed
+exit codes: 0 done, 1 error, 2 nothing to do, 4 done, and a restart is needed, 5 dpkg or apt is at work
 """
 
 

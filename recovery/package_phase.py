@@ -23,7 +23,8 @@ def packages_phase(root: str) -> bytes:
     """The phase of the transaction in the root: empty where none is there, UNREADABLE where it does not read."""
     try:
         folder = _inside(root, os.path.dirname(PHASE))
-        descriptor = os.open(f"{folder}/phase", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Never waits for the other end of a pipe that somebody put there.
+        descriptor = os.open(f"{folder}/phase", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError:

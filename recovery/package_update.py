@@ -11,7 +11,7 @@ from packagemanager.order import order_of
 from packagemanager.phases import FORWARD, TRYING, WAITING
 from packagemanager.places import FOLDER
 from packagemanager.store import way_back
-from packagemanager.transact import Manager
+from packagemanager.transact import NOTHING_TO_DO, Manager
 from packagemanager.transaction import Transaction
 from packagemanager.whole_file import read_whole
 from payload.bundle import is_far, read_header
@@ -134,12 +134,11 @@ class Packages:
         kept = self._kept()
         way = way_back(list(kept), goal, lambda serial: _can_start(kept[serial], self._tree))
         if not way:
-            raise RefusedError(
-                f"the set of transaction {goal} is not here, and what is kept does not lead to it",
-                "Ask the master for a full transaction: `unbrick packages status --json` has what it needs to know.",
-            )
+            raise _leads_nowhere(goal)
         self._forget_all_but([serial for serial in kept if serial <= goal])
-        self.manager().apply(order_of(kept[way[0]], self._tree, again=True), live=False)
+        order = order_of(kept[way[0]], self._tree, again=True)
+        if self.manager().apply(order, live=False) == NOTHING_TO_DO:
+            raise _leads_nowhere(goal)  # its set is here, and the next transaction cannot be applied to it
         return STAGED if self._is_first(way[0]) else STAGED_AGAIN
 
     def _is_first(self, serial: int) -> bool:
@@ -222,6 +221,13 @@ class Packages:
         record = self._ledger.look()
         self._workshop.recall(record)
         return record
+
+
+def _leads_nowhere(goal: int) -> RefusedError:
+    return RefusedError(
+        f"the set of transaction {goal} is not here, and what is kept does not lead to it",
+        "Ask the master for a full transaction: `unbrick packages status --json` has what it needs to know.",
+    )
 
 
 def _can_start(transaction: Transaction, tree: Tree) -> bool:

@@ -103,8 +103,6 @@ def _finish(engine: Engine, record: Record) -> Result:
     if resumed.now == TRYING:
         note(f"packages: transaction {serial_of(resumed.facts)} is in the root")
         return "packages_finished", CODES["packages-finished"], _learned(record, resumed.facts)
-    if resumed.found == WAITING:
-        return "packages_undone", CODES["packages-changed-meanwhile"], {}
     return _undone(resumed.found, resumed.facts)
 
 
@@ -126,6 +124,8 @@ def _undone(phase: str | None, facts: dict[str, str]) -> Result:
     """``phase`` is the one that was found."""
     if phase in (None, DONE):
         return "packages_undone", CODES["packages-absent"], {}
+    if phase == WAITING:
+        return "packages_undone", CODES["packages-changed-meanwhile"], {}
     return "packages_undone", CODES["packages-undone"], {} if phase == UNDONE else _forgotten(facts)
 
 

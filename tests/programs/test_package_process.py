@@ -5,6 +5,8 @@ import fcntl
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,34 @@ def test_with_a_keeper_that_libc_lets_a_signal_end_the_program_ends(tmp_path: Pa
 
 
 @pytest.mark.requirement("M20")
+@pytest.mark.parametrize("caller_is_killed", [False, True])
+def test_with_a_program_that_hangs_what_left_its_group_and_not_its_session_ends(
+    tmp_path: Path, caller_is_killed: bool
+) -> None:
+    """As a shell with job control has it; and one whose child is always another."""
+    said = tmp_path / "said"
+    jobs = f"set -m; sleep 1234 & echo $! >>{said}; (while :; do sleep 0.01; date >{tmp_path}/beat; done) &"
+    text = f"{jobs} echo $! >>{said}; echo over >>{said}; sleep 1234"
+    caller = os.fork() if caller_is_killed else 0
+    if caller_is_killed and caller == 0:
+        run("/", "/bin/bash", ("-c", text), ENVIRONMENT, 60)
+    elif caller:
+        while not said.exists() or not said.read_text().endswith("over\n"):
+            time.sleep(0.01)
+        os.kill(caller, signal.SIGKILL)
+        os.waitpid(caller, 0)
+    else:
+        assert run("/", "/bin/bash", ("-c", text), ENVIRONMENT, 1).ended_by_us
+    jobs_left = [int(word) for word in said.read_text().split()[:2]]
+    try:
+        for pid in jobs_left:
+            until_ended(pid, 5.0 if caller_is_killed else 0.0)
+    finally:
+        for pid in filter(is_running, jobs_left):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.requirement("M20")
 def test_a_program_that_stops_its_group_is_ended_in_its_time(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     started = time.monotonic()
@@ -196,6 +226,103 @@ def test_a_daemon_that_a_program_leaves_behind_lives_on(tmp_path: Path) -> None:
         os.kill(daemon, 9)
 
 
+@pytest.mark.requirement("M20")
+@pytest.mark.parametrize("lines", [1, 9000], ids=["a line", "more than anybody keeps for it"])
+def test_a_daemon_that_says_something_later_lives_on(tmp_path: Path, lines: int) -> None:
+    """Nobody hears it any more: what it says is lost, and it may be told so, but it is neither ended nor stopped."""
+    talk = "i=0; while [ $i -lt $1 ]; do echo 'a line of some length'; i=$((i+1)); done"
+    with daemon_of(tmp_path, f"until test -e go; do sleep 0.01; done; {talk}; echo on >on", lines) as pid:
+        (tmp_path / "go").touch()
+        until((tmp_path / "on").exists)
+        assert is_running(pid)
+
+
+@pytest.mark.requirement("M20")
+def test_a_daemon_that_waits_to_say_something_when_the_program_ends_goes_on(tmp_path: Path) -> None:
+    with daemon_of(tmp_path, "dd if=/dev/zero bs=64M count=1; echo on >on") as pid:
+        until((tmp_path / "on").exists)
+        assert is_running(pid)
+
+
+@contextmanager
+def daemon_of(folder: Path, text: str, *words: object) -> Iterator[int]:
+    """What a program has left behind, which has a session of its own and does this in ``folder``."""
+    script, pid = folder / "daemon", folder / "pid"
+    script.write_text(f"trap '' HUP\ncd {folder}\necho $$ >pid\n{text}\nexec sleep 1234\n")
+    started = f"setsid sh {script} {' '.join(map(str, words))} & until test -s {pid}; do sleep 0.01; done"
+    assert shell(started).good
+    daemon = int(pid.read_text())
+    try:
+        yield daemon
+    finally:
+        if is_running(daemon):
+            os.kill(daemon, signal.SIGKILL)
+
+
+def said_to_a_caller(folder: Path, prepare: Callable[[], object], text: str) -> bytes:
+    """What a program says to a process of its own, for what would be the matter of all tests."""
+    answer = folder / "answer"
+    process = os.fork()
+    if process == 0:
+        try:
+            prepare()
+            ended = shell(text, seconds_max=5)
+            answer.write_bytes(b"%d %r %s" % (ended.code, ended.ended_by_us, ended.output))
+        finally:
+            os._exit(0)
+    os.waitpid(process, 0)
+    return answer.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("sh -c 'exit 4'; echo $?; exit 3", b"3 False 4\n"), ("grep SigIgn /proc/self/status", b"\t0000000000000000\n")],
+)
+def test_a_caller_that_ignores_that_children_end_is_told_how_they_ended(tmp_path: Path, text: str, said: bytes) -> None:
+    found = said_to_a_caller(tmp_path, lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN), text)
+    assert found.endswith(said)
+
+
+@pytest.mark.parametrize("closed", [(0, 1, 2), (0,), (1,), (2,), (0, 2)])
+def test_a_caller_without_standard_descriptors_gives_them_to_its_programs(
+    tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    def close() -> None:
+        for descriptor in closed:
+            os.close(descriptor)
+
+    text = "cat; echo out; echo err >&2; ls /proc/$$/fd | grep -c '^[0-2]$'"
+    assert said_to_a_caller(tmp_path, close, text) == b"0 False out\nerr\n3\n"
+
+
+def test_what_a_caller_without_standard_descriptors_has_locked_stays_so_until_its_program_ended(
+    tmp_path: Path,
+) -> None:
+    lock, said = tmp_path / "lock", tmp_path / "said"
+    lock.touch()
+    caller = os.fork()
+    if caller == 0:
+        os.closerange(0, 3)
+        assert os.open(lock, os.O_RDWR) == 0
+        fcntl.flock(0, fcntl.LOCK_EX)
+        try:
+            shell(f"echo over >{said}; sleep 1234")
+        finally:
+            os._exit(1)
+    until(lambda: said.exists() and said.read_text() == "over\n")
+    keeper = int(Path(f"/proc/{caller}/task/{caller}/children").read_text().split()[0])
+    os.kill(keeper, signal.SIGSTOP)
+    os.kill(caller, signal.SIGKILL)
+    os.waitpid(caller, 0)
+    with lock.open("r+") as file:
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
 def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
     ended = run("/", str(tmp_path / "absent"), (), ENVIRONMENT, 5)
     assert ended.code == EXIT_NOT_STARTED
@@ -210,8 +337,12 @@ def test_a_program_sees_its_root_alone(tmp_path: Path) -> None:
 
 
 def until_ended(pid: int, seconds_max: float = 5.0) -> None:
+    until(lambda: not is_running(pid), seconds_max)
+
+
+def until(is_so: Callable[[], bool], seconds_max: float = 5.0) -> None:
     deadline = time.monotonic() + seconds_max
-    while is_running(pid):
+    while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

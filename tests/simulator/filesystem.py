@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
 from packagemanager.entry import DIRECTORY, FILE, LINK
-from packagemanager.tree import Stat
+from packagemanager.tree import NAMES_MAX, Stat
 from tests.simulator.disk import PowerCut
 from tests.simulator.file_changes import (
     ROOT,
@@ -96,6 +96,8 @@ class FileSystem:
     # Looking.
 
     def resolve(self, path: str) -> str:
+        if path.count("/") >= NAMES_MAX:
+            _fail(errno.ENAMETOOLONG, path)
         parent, _, name = path.rpartition("/")
         return f"{self._canonical(parent)}/{name}".lstrip("/")
 

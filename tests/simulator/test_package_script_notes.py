@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import pytest
@@ -57,16 +57,59 @@ def test_whatever_a_cut_takes_of_the_notes_who_began_is_told() -> None:
             assert begun <= {call.partition(".")[0] for call in again.calls}, called
 
 
+def before_the_same_again() -> tuple[FileSystem, Order]:
+    """The last transaction comes again, as if the owner had dpkg change p since: the wanted set before and after it is
+    one.
+    """
+    tree, world = before_the_update()
+    last = world.install(NEW, remove=["q"])
+    assert Manager(tree, run=Scripts()).apply(last, settle=True) == DONE
+    tree.sync()
+    other = world.install(OLD)
+    return tree.restarted(), Order(other.wish, other.bring, last.serial, last.transaction)
+
+
+def before_a_new_one() -> tuple[FileSystem, Order]:
+    tree, world = before_the_update()
+    return tree, world.install(NEW, remove=["q"])
+
+
+BEFORE = pytest.mark.parametrize("before", [before_a_new_one, before_the_same_again], ids=["new", "the same again"])
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.fault("S2")
+@pytest.mark.fault("S3")
+@pytest.mark.requirement("M7", "M20")
+@BEFORE
+def test_who_began_for_one_that_was_cut_or_dropped_is_told(
+    before: Callable[[], tuple[FileSystem, Order]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, order = before()
+    watched = Watched(tree)
+    Manager(tree, run=watched).apply(order, live=False)
+    tree.sync()
+    dropped = tree.restarted()
+    dropped.unlink("usr/p")
+    assert Engine(dropped).resume(at_start=True).now is None
+    monkeypatch.setattr(scripts, "_boot_id", lambda: "the next one")
+    for called, cut in [*watched.moments, (watched.calls, dropped)]:
+        begun = {call.partition(".")[0] for call in called}
+        for left in survivors(cut.pending, 10):
+            told = Scripts()
+            again = after_cut(cut.base, left)
+            Manager(again, run=told).resume()
+            assert begun <= {call.partition(".")[0] for call in told.calls}, called
+            assert all(" abort-" in call for call in told.calls)
+            assert is_clean(again)
+
+
 @pytest.mark.requirement("M20")
 @pytest.mark.parametrize("call", ["p.preinst upgrade 2 1", "p.postinst configure 2"])
 def test_a_transaction_that_comes_again_and_fails_is_taken_back_as_a_first_one(call: str) -> None:
     """The wanted set before it and its own are of one transaction: that tells nothing."""
-    tree, world = before_the_update()
-    last = world.install(NEW, remove=["q"])
-    assert Manager(tree, run=Scripts()).apply(last, settle=True) == DONE
+    tree, again = before_the_same_again()
     old = snapshot(tree)
-    other = world.install(OLD)  # as if the owner had dpkg change p since
-    again = Order(other.wish, other.bring, last.serial, last.transaction)
     failing = Scripts(call)
     with pytest.raises(ScriptError, match=call):
         Manager(tree, run=failing).apply(again)
@@ -77,12 +120,13 @@ def test_a_transaction_that_comes_again_and_fails_is_taken_back_as_a_first_one(c
 
 @pytest.mark.fault("S2")
 @pytest.mark.fault("S3")
-def test_nobody_is_told_of_an_undoing_when_the_new_set_stays() -> None:
+@BEFORE
+def test_nobody_is_told_of_an_undoing_when_the_new_set_stays(before: Callable[[], tuple[FileSystem, Order]]) -> None:
     """Whatever a cut leaves of the notes while they are forgotten."""
-    start, world = before_the_update()
-    run = start.restarted()
+    run, order = before()
     run.watch = []
-    Manager(run, run=Scripts()).apply(world.install(NEW, remove=["q"]), settle=True)
+    Manager(run, run=Scripts()).apply(order, settle=True)
+    new = run.open("usr/p").read()
     seen = 0
     for moment in run.watch[-30:]:
         for left in survivors(moment.pending, 20):
@@ -90,7 +134,7 @@ def test_nobody_is_told_of_an_undoing_when_the_new_set_stays() -> None:
             if Engine(tree).phase() in (None, DONE):
                 told = Scripts()
                 Manager(tree, run=told).resume()
-                assert tree.open("usr/p").read() == b"2"
+                assert tree.open("usr/p").read() == new
                 assert told.calls == []
                 assert is_clean(tree)
                 seen += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,27 @@ def test_the_phase_in_a_root(tmp_path: Path) -> None:
     place.unlink()
     place.symlink_to("elsewhere")
     assert packages_phase(root) == UNREADABLE
+
+
+def test_no_boot_waits_for_the_other_end_of_a_pipe_in_the_place_of_the_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / PHASE
+    place.parent.mkdir(parents=True)
+    os.mkfifo(place)
+    flags: list[int] = []
+    opened = os.open
+
+    def noting(path: str, wanted: int) -> int:
+        flags.append(wanted)
+        return opened(path, wanted | os.O_NONBLOCK)  # a test must end
+
+    monkeypatch.setattr(os, "open", noting)
+    assert packages_phase(str(tmp_path)) == UNREADABLE
+    assert flags and all(wanted & os.O_NONBLOCK for wanted in flags)
+    writer = opened(place, os.O_RDWR)
+    assert packages_phase(str(tmp_path)) == UNREADABLE
+    os.close(writer)
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,12 @@ def test_a_repair_that_was_cut_is_finished_and_not_tried(slot: Slot) -> None:
     assert (event, reason, engine.phase()) == ("packages_undone", CODES["packages-absent"], None)
     assert not (slot.root / "var/lib/unbrick/packages/transaction").exists()
     root.close()
+
+
+def test_a_link_that_nobody_can_follow_in_the_place_of_a_folder_stops_no_repair(slot: Slot) -> None:
+    (slot.root / "etc/other").unlink()
+    (slot.root / "etc").rename(slot.root / "moved")
+    (slot.root / "etc").symlink_to("/".join("a" * 1500))
+    slot.stick(slot.first, slot.second, serial=3)
+    assert slot.mend() > 0
+    assert slot.damaged() == [] and slot.world.content() == "1.0" and slot.world.content("other") == "2"

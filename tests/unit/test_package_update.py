@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import random
 import shutil
+import signal
+import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
 
-from packagemanager import cli, places
+from packagemanager import cli, dpkg_lock, places, unchanged
 from packagemanager.engine import Engine
 from packagemanager.errors import BlockedError, PackageError, RefusedError, TransactionError
 from packagemanager.master.package import Package
@@ -21,7 +27,7 @@ from packagemanager.process import Ended
 from packagemanager.repair import repair
 from packagemanager.root import Root
 from packagemanager.scripts import FOLDER as SCRIPTS
-from packagemanager.scripts import Scripts
+from packagemanager.scripts import SCRIPT_SECONDS_MAX, Scripts
 from packagemanager.store import Store
 from packagemanager.wanted import PATH as WANTED
 from payload.bundle import read_header
@@ -408,6 +414,32 @@ def test_what_is_dropped_when_it_comes_back_may_come_back_later(world: World) ->
 
 
 @pytest.mark.requirement("D8")
+@pytest.mark.fault("S7")
+@pytest.mark.parametrize("work", ["finish", "undo"])
+def test_what_cannot_be_compared_when_it_comes_back_may_come_back_later(
+    world: World, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it was tried: a disk that refuses a look is no fault of the set."""
+
+    def refused(*_arguments: object) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    taken(world, 7)
+    world.lose_state()
+    assert world.packages().restore() == STAGED
+    with monkeypatch.context() as patched:
+        patched.setattr(unchanged, "difference", refused)
+        if work == "undo":
+            world.device.journal().persist(world.record.but(state="UNDOING_PACKAGES"))
+        assert world.recover(work) == "packages_undone"
+    assert (world.record.reason, world.record.packages_good) == (CODES["packages-changed-meanwhile"], 7)
+    world.mark_good()
+    assert world.packages().restore() == STAGED_AGAIN
+    assert world.recover() == "packages_finished"
+    assert world.content() == "7.0"
+
+
+@pytest.mark.requirement("D8")
 def test_what_is_in_the_way_when_it_comes_back_does_not_come_back_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -640,3 +672,114 @@ def test_a_way_of_several_steps_is_gone_step_by_step(world: World) -> None:
         assert (world.content("one"), world.content("two")) == ("1.0", content)
     assert world.packages().restore() == NOTHING
     assert world.store.serials() == [7, 8], "for the next time"
+
+
+@pytest.mark.requirement("D8")
+@pytest.mark.parametrize("staged_before", [True, False])
+def test_where_the_second_step_of_a_way_cannot_be_made_it_is_said(world: World, staged_before: bool) -> None:
+    """The file is not what its delta is made for, and all of the first step is there."""
+    content = random.Random(1).randbytes(60000)
+    steps = (content, content[:30000] + b"!" + content[30001:])
+    first, second = (
+        world.master.add("sample", f"{number}.0", {"etc/sample": bytes_}) for number, bytes_ in enumerate(steps, 7)
+    )
+    for serial, new, before in ((7, first, {}), (8, second, state(first))):
+        apply(world, world.transaction(new, states=[before], serial=serial), live=True)
+        world.mark_good()
+    assert world.store.serials() == [7, 8]
+    world.lose_state()
+    assert world.packages().restore() == STAGED
+    world.recover()
+    world.mark_good()
+    (world.root / "etc/sample").write_bytes(content + b"the owner's")
+    if not staged_before:
+        (world.root / package_update.RESTORED).unlink()
+    with pytest.raises(RefusedError, match="what is kept does not lead to it") as error:
+        world.packages().restore()
+    assert "full transaction" in error.value.advice
+    assert (packages_phase(str(world.root)), world.record.state, world.store.serials()) == (b"", "CONFIRMED", [7, 8])
+    assert (world.root / package_update.RESTORED).exists() == staged_before
+
+
+@contextmanager
+def apt_at_work(world: World, seconds: float) -> Iterator[None]:
+    """Another process holds dpkg's lock for so long."""
+    ready, said = os.pipe()
+    process = os.fork()
+    if process == 0:
+        descriptor = os.open(world.root / dpkg_lock.NAMES[0], os.O_RDWR | os.O_CREAT, 0o640)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        os.write(said, b"x")
+        time.sleep(seconds)
+        os._exit(0)
+    os.read(ready, 1)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(ready)
+        os.close(said)
+
+
+def on_trial_after_a_start(world: World) -> None:
+    packages = world.packages(run=lambda *_arguments: Ended(0, b""))
+    packages.manager().apply(packages.take(with_script(world)), live=False)
+    world.recover()
+    assert world.record.state == "TRYING"
+
+
+def apply_at_a_start(world: World, calls: list[str]) -> int:
+    """What `unbrick-packages.service` does; the exit code."""
+
+    def run(program: str, _words: Sequence[str], _environment: Mapping[str, str]) -> Ended:
+        calls.append(program)
+        return Ended(0, b"")
+
+    ledger = world.packages().manager().ledger
+    place = Mock(
+        **{"root.side_effect": lambda _: Root(str(world.root)), "ledger.return_value": ledger, "run.return_value": run}
+    )
+    verb = next(verb for verb in cli.VERBS if verb.name == "apply")
+    chosen = Namespace(root="/", json=False, transaction=None, offline=False, live=False)
+    return cli.run(verb, chosen, place)
+
+
+@pytest.mark.requirement("M20")
+def test_at_a_start_apt_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpkg_lock, "POLL_SECONDS", 0.02)
+    on_trial_after_a_start(world)
+    calls: list[str] = []
+    with apt_at_work(world, 0.3):
+        assert apply_at_a_start(world, calls) == cli.EXIT_DONE
+    assert len(calls) == 1
+    world.mark_good()
+    assert world.record.packages_good == 7
+
+
+@pytest.mark.requirement("M20")
+def test_apt_that_does_not_end_costs_a_good_set_no_attempt(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dpkg_lock, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(cli, "WAIT_SECONDS_MAX", 0.1)
+    on_trial_after_a_start(world)
+    before = world.record
+    calls: list[str] = []
+    with apt_at_work(world, 60):
+        assert apply_at_a_start(world, calls) == cli.EXIT_BUSY
+        assert "dpkg or apt works" in capsys.readouterr().err
+        with pytest.raises(UpdateError) as error:
+            world.mark_good()
+        assert error.value.reason == CODES["packages-scripts-left"]
+    assert (calls, world.record) == ([], before)
+    assert apply_at_a_start(world, calls) == cli.EXIT_DONE
+    world.mark_good()
+    assert world.record.packages_good == 7
+
+
+def test_the_unit_gives_apt_and_scripts_their_time_and_restarts_for_neither() -> None:
+    text = (Path(packages.__file__).parent / "os/system/unbrick-packages.service").read_text()
+    said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert str(cli.EXIT_BUSY) in said["SuccessExitStatus"].split()
+    assert int(said["TimeoutStartSec"].removesuffix("min")) * 60 > dpkg_lock.WAIT_SECONDS_MAX + SCRIPT_SECONDS_MAX
