@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.requirement("M20"), pytest.mark.fault("R4")]
 FOLDER, FILE = "usr/share/p", "usr/share/p/f"
-LONG = pytest.mark.parametrize("names", [NAMES_MAX // 2 - 2, NAMES_MAX // 2 - 1, NAMES_MAX, 2000])
+LONG = pytest.mark.parametrize("names", [NAMES_MAX // 2 - 2, NAMES_MAX // 2 - 1, NAMES_MAX - 2, NAMES_MAX, 2000])
 
 
 @pytest.fixture(params=["real", "simulated"])
