@@ -63,16 +63,13 @@ class Root:
 
     def __init__(self, folder: str, changes: str = "") -> None:
         self.folder = os.path.realpath(folder)
+        self._folders: dict[str, tuple[int, str]] = {}
+        self._flushed: list[int] = []
         # Opened before anything is written, so that sync tells of every write that fails from here on.
         self._root = os.open(self.folder, _FLUSHED_FLAGS)
-        self._flushed: tuple[int, ...] = (self._root,)
+        self._flushed.append(self._root)
         if changes:
-            try:
-                self._flushed = (self._root, os.open(changes, _FLUSHED_FLAGS))
-            except OSError:
-                os.close(self._root)
-                raise
-        self._folders: dict[str, tuple[int, str]] = {}
+            self._flushed.append(os.open(changes, _FLUSHED_FLAGS))
         self._links_walked: set[str] = set()
 
     def __enter__(self) -> Root:
@@ -83,8 +80,11 @@ class Root:
 
     def close(self) -> None:
         self._forget()
-        for descriptor in self._flushed:
-            os.close(descriptor)
+        while self._flushed:
+            os.close(self._flushed.pop())
+
+    def __del__(self) -> None:
+        self.close()
 
     # Looking.
 

@@ -16,6 +16,7 @@ from packagemanager.engine import Engine
 from packagemanager.errors import PackageError
 from packagemanager.phases import TRYING
 from packagemanager.process import Ended
+from packagemanager.scripts import call_good
 from packagemanager.transact import DONE, ON_TRIAL, WAITS_FOR_RESTART, Manager
 from packagemanager.verify import verify
 from recovery.packages import undo
@@ -284,6 +285,7 @@ def test_configuration_that_a_script_deletes_by_itself_comes_back() -> None:
 def test_of_a_set_that_stays_nothing_comes_back() -> None:
     tree, world = installed(ONE)
     assert Manager(tree, run=Acting(tree, MOVING)).apply(world.install(TWO)) == ON_TRIAL
+    call_good(tree)
     Engine(tree).done()
     disk = undone_by_recovery(tree)
     assert disk.look("etc/old.conf") is None
