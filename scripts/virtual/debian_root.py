@@ -26,6 +26,7 @@ BOOT_SECONDS_MAX = 90
 ENABLED = (
     ("multi-user.target.wants", "unbrick-mark-good.service"),
     ("boot-complete.target.requires", "unbrick-packages.service"),
+    ("boot-complete.target.wants", "unbrick-packages-back.service"),
     ("multi-user.target.wants", "unbrick-packages-restore.service"),
 )
 CHANGED_BYTES = 1 << 20
