@@ -221,16 +221,14 @@ def _manager(chosen: Namespace, place: Place, tree: Tree) -> Manager:
 def _resumed(chosen: Namespace, resumed: Resumed) -> int:
     """What a cut had left, and what became of it."""
     serial = int(resumed.facts.get("serial", "0") or 0)
+    for path, reason in resumed.left:
+        print(f"unbrick: /{path} is not as it was: {reason}" if path else f"unbrick: {reason}", file=sys.stderr)
     if resumed.found is None:
         return _report(chosen, NOTHING_TO_DO, EXIT_NOTHING, "no transaction was interrupted", serial=serial)
     if resumed.now == WAITING:
         return _report(chosen, WAITS_FOR_RESTART, *_OUTCOMES[WAITS_FOR_RESTART], serial=serial)
     if resumed.now == TRYING:
         return _report(chosen, ON_TRIAL, *_OUTCOMES[ON_TRIAL], serial=serial)
-    for path, reason in resumed.left:
-        print(
-            f"unbrick: /{path} could not be brought back: {reason}" if path else f"unbrick: {reason}", file=sys.stderr
-        )
     outcome = DONE if DONE in (resumed.found, resumed.now) else UNDONE
     return _report(chosen, outcome, EXIT_DONE, f"what was interrupted is {outcome}", serial=serial)
 

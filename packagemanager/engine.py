@@ -357,8 +357,10 @@ class Engine:
     def _give_up(self, operations: tuple[Operation, ...]) -> None:
         """As far as the disk lets us: what remains is dropped by the next resume."""
         try:
-            keeping.let_go(self._tree, operations)
-            places.remove_transaction(self._tree)
+            try:
+                keeping.let_go(self._tree, operations)
+            finally:
+                places.remove_transaction(self._tree)
         except OSError:
             return
 

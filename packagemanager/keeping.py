@@ -67,15 +67,21 @@ def kept_folders(tree: Tree, folders: Iterable[str]) -> list[Operation]:
     ]
 
 
-def let_go(tree: Tree, operations: Sequence[Operation]) -> None:
-    """Nothing was done, and what was kept is given up: names of one file that an overlay made two are one again."""
+def let_go(tree: Tree, operations: Sequence[Operation], name: Callable[[int], str] = places.old) -> None:
+    """What was kept is given up: names of one file that an overlay made two are one again, where they still are the
+    same. What cannot be looked at is left. Raises ``OSError``: the disk's.
+    """
     firsts: set[tuple[int, int]] = set()
     for number, operation in enumerate(operations):
         if not is_kept(operation):
             continue
-        kept, found = tree.look(places.old(number)), steps.look(tree, operation.path)
-        if kept is None or found is None:
-            continue
-        if kept.inode in firsts and found.inode != kept.inode and steps.is_same(kept, found):
-            tree.rename(places.old(number), operation.path)
-        firsts.add(kept.inode)
+        try:
+            kept, found = tree.look(name(number)), steps.look(tree, operation.path)
+            if kept is None or found is None:
+                continue
+            if kept.inode in firsts and found.inode != kept.inode and steps.is_same(kept, found):
+                tree.rename(name(number), operation.path)
+            firsts.add(kept.inode)
+        except OSError as error:
+            if error.errno not in steps.IN_THE_WAY:
+                raise

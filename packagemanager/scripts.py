@@ -144,13 +144,14 @@ class Scripts:
         for call in _to_take_back(plan, self._before_done_max(plan)):
             try:
                 self.call(call)
-            except ScriptError as error:
+            except (ScriptError, OSError) as error:
                 left.append(("", str(error)))
         return left
 
     def forget(self) -> None:
         """Remove the folder: nothing is under way any more. First what a cut left where scripts are run from."""
         places.remove(self._tree, UNPACKED)
+        taken_away.let_go(self._tree)
         places.remove(self._tree, FOLDER)
 
     def call(self, call: Call) -> None:

@@ -10,7 +10,7 @@ import errno
 
 from packagemanager import operation as acts
 from packagemanager import places
-from packagemanager.entry import DIRECTORY, LINK
+from packagemanager.entry import DIRECTORY
 from packagemanager.errors import BlockedError
 
 TYPE_CHECKING = False
@@ -230,15 +230,9 @@ def _remove_directory_back(tree: Tree, number: int, operation: Operation, inode:
 
 
 def _clear(tree: Tree, path: str) -> str:
-    """Where a folder comes back: what is there and is none goes aside; a link, which has no content, goes."""
+    """Where a folder comes back: what is there and is none goes aside."""
     found = look(tree, path)
-    if found is None or found.kind == DIRECTORY:
-        return ""
-    if found.kind != LINK:
-        return _put_aside(tree, path)
-    target = tree.read_link(path)
-    tree.unlink(path)
-    return f"it was a link to {target} since"
+    return "" if found is None or found.kind == DIRECTORY else _put_aside(tree, path)
 
 
 def _keep_directory(tree: Tree, number: int, operation: Operation) -> None:
@@ -246,18 +240,40 @@ def _keep_directory(tree: Tree, number: int, operation: Operation) -> None:
 
 
 def _keep_directory_back(tree: Tree, number: int, operation: Operation, inode: tuple[int, int]) -> str:
-    said = _clear(tree, operation.path)
-    if look(tree, operation.path) is None:
-        require_folder(tree, operation.path)
-        # One that is there keeps its attributes: so it gets them, durably, before it is there; and nothing is put into
-        # it before it is.
-        places.remove(tree, places.RETURNING)
-        tree.make_directory(places.RETURNING)
+    """What is there instead stays, a link to where the folder is now above all: `/lib` may have become one."""
+    if tree.look(operation.path) is None:
+        _return_directory(tree, operation)
+    return ""
+
+
+def replaced_directory_back(tree: Tree, operation: Operation) -> str:
+    """A folder that is known to be replaced: what is in its place goes aside. As `back`."""
+    try:
+        said = _clear(tree, operation.path)
+        if look(tree, operation.path) is None:
+            _return_directory(tree, operation)
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            raise
+        return error.strerror or str(error)
+    return said
+
+
+def _return_directory(tree: Tree, operation: Operation) -> None:
+    """One that is there keeps its attributes: so it gets them, durably, before it is there; and nothing is put into it
+    before it is.
+    """
+    require_folder(tree, operation.path)
+    places.remove(tree, places.RETURNING)
+    tree.make_directory(places.RETURNING)
+    try:
         tree.set_attributes(places.RETURNING, operation.mode, operation.uid, operation.gid, operation.mtime)
         tree.sync()
         tree.rename(places.RETURNING, operation.path)
-        tree.sync()
-    return said
+    except OSError:
+        places.remove(tree, places.RETURNING)
+        raise
+    tree.sync()
 
 
 def require_folder(tree: Tree, path: str) -> None:

@@ -13,13 +13,14 @@ from packagemanager import keeping, places, plan_file, steps
 from packagemanager.calls import NEW, OLD
 from packagemanager.entry import DIRECTORY
 from packagemanager.errors import RefusedError
-from packagemanager.operation import KEEP_DIRECTORY, REMOVE, Operation
+from packagemanager.operation import KEEP_DIRECTORY, REMOVE, REMOVE_DIRECTORY, Operation
 from packagemanager.plan_file import Plan
+from packagemanager.space import check_kept
 from packagemanager.whole_file import read_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from packagemanager.calls import Turn
     from packagemanager.ground import Ground
@@ -36,21 +37,32 @@ _SHELL = b"$`\\*?["
 
 
 def keep(tree: Tree, turns: Turns, ground: Ground) -> None:
-    """Raises: RefusedError: it is more than a plan may have. OSError: the disk's. Nothing is durable yet."""
+    """Nothing is durable yet.
+
+    Raises: RefusedError: it is more than a plan may have, or an overlay has no room for copies. OSError: the disk's.
+    """
     there = {place: found for place in _endangered(turns, ground) if (found := steps.look(tree, place)) is not None}
     folders = {place for place, found in there.items() if found.kind == DIRECTORY}
     operations = [Operation(REMOVE, place) for place in sorted(there.keys() - folders)]
     if not there:
         return
+    check_kept(tree, operations)
     tree.make_directory(FOLDER)
+    firsts: dict[tuple[int, int], str] = {}
     for number, operation in enumerate(operations):
+        # As `keeping.keep`: names of one file stay names of one.
+        source = firsts.setdefault(there[operation.path].inode, operation.path)
         try:
-            tree.hard_link(operation.path, f"{FOLDER}/{number}")
+            tree.hard_link(source, _kept(number))
         except OSError as error:
             # On a file system of its own, say: no reason to refuse the transaction. What is lost of it is told then.
             if error.errno not in steps.IN_THE_WAY:
                 raise
+        else:
+            firsts[there[operation.path].inode] = _kept(number)
     operations += keeping.kept_folders(tree, folders | places.above(there))
+    # What the helper replaces by a link, or a script removes: above it, what has become a link stays one.
+    operations = [_replaced(one) if one.path in folders else one for one in operations]
     try:
         raw = plan_file.encode_plan(Plan(operations, [0] * len(operations), {}))
     except ValueError as error:
@@ -60,31 +72,56 @@ def keep(tree: Tree, turns: Turns, ground: Ground) -> None:
     tree.write(LIST, (raw,))
 
 
-def bring_back(tree: Tree, *, scripts_follow: bool = False) -> list[tuple[str, str]]:
+def _replaced(one: Operation) -> Operation:
+    return Operation(REMOVE_DIRECTORY, one.path, mode=one.mode, uid=one.uid, gid=one.gid, mtime=one.mtime)
+
+
+def bring_back(
+    tree: Tree, *, scripts_follow: bool = False, alive: Callable[[], None] = lambda: None
+) -> list[tuple[str, str]]:
     """What is gone, once the old files are in place; what is there stays as it is. Durable at once, if anything was.
 
-    ``scripts_follow``: what a script can still put back is left to it. Raises: OSError: the disk's.
+    ``scripts_follow``: what a script can still put back is left to it. Never raises: whatever refuses is no reason to
+    hold up a system that is the old set but for that.
 
     Returns: paths that could not be brought back, or where something else was put aside, with reasons.
     """
     try:
-        raw = read_whole(tree, LIST, plan_file.PLAN_BYTES_MAX)
-        operations = plan_file.decode_plan(raw).operations if raw is not None else ()
-    except ValueError as error:
+        operations = _noted(tree)
+    except (ValueError, OSError) as error:
         return [("", f"what scripts took away stays away: /{LIST}: {error}")]
-    missing = [one for one in enumerate(operations) if _is_gone(tree, one[1])]
-    if scripts_follow:
-        missing = [one for one in missing if not _is_moved(tree, one[1].path)]
-    said = ((operation.path, _back(tree, number, operation)) for number, operation in reversed(missing))
-    left = [(path, reason) for path, reason in said if reason]
-    if missing:
-        tree.sync()
+    left = []
+    for number, operation in reversed(list(enumerate(operations))):
+        alive()
+        try:
+            reason = _back(tree, number, operation, scripts_follow)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
+            left.append((operation.path, reason))
+    try:
+        if operations:
+            tree.sync()
+    except OSError as error:
+        left.append(("", f"what scripts took away may not be back: {error}"))
     return left
 
 
-def _is_gone(tree: Tree, operation: Operation) -> bool:
-    found = steps.look(tree, operation.path)
-    return found is None or (operation.act == KEEP_DIRECTORY and found.kind != DIRECTORY)
+def let_go(tree: Tree) -> None:
+    """See `keeping.let_go`. Raises ``OSError``: the disk's."""
+    try:
+        keeping.let_go(tree, _noted(tree), _kept)
+    except ValueError:
+        return  # nobody knows the names
+
+
+def _noted(tree: Tree) -> tuple[Operation, ...]:
+    raw = read_whole(tree, LIST, plan_file.PLAN_BYTES_MAX)
+    return plan_file.decode_plan(raw).operations if raw is not None else ()
+
+
+def _kept(number: int) -> str:
+    return f"{FOLDER}/{number}"
 
 
 def _is_moved(tree: Tree, path: str) -> bool:
@@ -92,16 +129,17 @@ def _is_moved(tree: Tree, path: str) -> bool:
     return any(tree.look(f"{name}{moved}") is not None for name in names for moved in MOVED)
 
 
-def _back(tree: Tree, number: int, operation: Operation) -> str:
+def _back(tree: Tree, number: int, operation: Operation, scripts_follow: bool) -> str:
+    found = steps.look(tree, operation.path)
+    is_back = found is not None and (found.kind == DIRECTORY or operation.act != REMOVE_DIRECTORY)
+    if is_back or (scripts_follow and _is_moved(tree, operation.path)):
+        return ""
+    if operation.act == REMOVE_DIRECTORY:
+        return steps.replaced_directory_back(tree, operation)
     if operation.act == KEEP_DIRECTORY:
         return steps.back(tree, number, operation, (0, 0))
-    try:
-        steps.require_folder(tree, operation.path)
-        tree.hard_link(f"{FOLDER}/{number}", operation.path)
-    except OSError as error:
-        if error.errno not in steps.IN_THE_WAY:
-            raise
-        return error.strerror or str(error)
+    steps.require_folder(tree, operation.path)
+    tree.hard_link(_kept(number), operation.path)
     return ""
 
 

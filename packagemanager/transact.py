@@ -248,10 +248,9 @@ class Manager:
             check_kept(self.tree, plan.operations)
         except BaseException as error:
             staging.abandon()
-            self._end_scripts()
-            if isinstance(error, OSError):
-                raise disk_error("preparing a transaction", error, UNCHANGED) from error
-            raise
+            told = disk_error("preparing a transaction", error, UNCHANGED) if isinstance(error, OSError) else error
+            _tell_left(told, self._end_scripts())
+            raise told from None if told is error else error
         facts = {
             "serial": str(order.serial),
             "transaction": order.transaction.hex(),
@@ -262,8 +261,8 @@ class Manager:
         self._count("prepare", len(plan.steps))
         try:
             self.engine.prepare(plan.operations, facts)
-        except PackageError:
-            self._end_scripts()
+        except PackageError as error:
+            _tell_left(error, self._end_scripts())
             raise
         return live is False or (live is None and needs_restart(changes))
 
@@ -332,9 +331,8 @@ class Manager:
             return
         try:
             self.ledger.staged(order.serial, order.transaction)
-        except BaseException:
-            self.engine.back()
-            self._end_scripts()
+        except BaseException as error:
+            _tell_left(error, (*self.engine.back(), *self._end_scripts()))
             raise
 
     def _go_forward(self) -> None:
@@ -342,7 +340,8 @@ class Manager:
         try:
             self.engine.forward()
         except PackageError as error:
-            raise _with_left(error, self._take_back()) from error
+            _tell_left(error, self._take_back())
+            raise
         if self.ledger is not None:
             self.ledger.applied()
 
@@ -356,7 +355,8 @@ class Manager:
         try:
             scripts.after()
         except PackageError as error:
-            raise _with_left(error, give_up()) from error
+            _tell_left(error, give_up())
+            raise
         if not settle:
             self.tree.sync()
         scripts.mark(FINISHED)
@@ -382,12 +382,11 @@ class Manager:
         return DONE
 
 
-def _with_left(error: PackageError, left: Left) -> PackageError:
-    """The same, with what could not be brought back as it was."""
-    if not left:
-        return error
-    said = "; ".join(f"/{path}: {reason}" if path else reason for path, reason in left)
-    return type(error)(f"{error}\nnot all is as it was: {said}", error.advice)
+def _tell_left(error: BaseException, left: Left) -> None:
+    """What could not be brought back as it was belongs to what is said of the failure."""
+    if left and isinstance(error, PackageError):
+        said = "; ".join(f"/{path}: {reason}" if path else reason for path, reason in left)
+        error.args = (f"{error}\nnot all is as it was: {said}",)
 
 
 __all__ = ["DONE", "NOTHING_TO_DO", "ON_TRIAL", "WAITS_FOR_RESTART", "Manager", "Order", "Proposal"]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 OPEN_PAUSE_SECONDS = 2.0
-_TAKEN_BACK = (CODES["packages-undone"], CODES["packages-changed-meanwhile"])
+SCRIPTS_BEGUN = "var/lib/unbrick/packages/scripts/begun"
 
 
 def finish(workshop: Workshop, record: Record) -> Result:
@@ -55,8 +55,8 @@ def _in_root(workshop: Workshop, record: Record, work: Callable[[Engine, Record]
         return _DAMAGED
     try:
         result = _first_done((work, work, _undo), Engine(root.tree, workshop.alive), record)
-        if result[1] in _TAKEN_BACK:
-            _bring_back(root.tree)
+        if result[0] == "packages_undone" and root.tree.look(SCRIPTS_BEGUN) is not None:
+            _bring_back(root.tree, workshop.alive)
         return result
     finally:
         root.close()
@@ -82,14 +82,11 @@ def _first_done(works: tuple[Callable[[Engine, Record], Result], ...], engine: E
     return _DAMAGED
 
 
-def _bring_back(tree: Tree) -> None:
+def _bring_back(tree: Tree, alive: Callable[[], None]) -> None:
     """What scripts took away, and can put back themselves no more: the rest is done in the OS, by them."""
     from packagemanager import taken_away
 
-    try:
-        _tell(tuple(taken_away.bring_back(tree, scripts_follow=True)))
-    except OSError as error:
-        note(f"packages: what scripts took away: {error}")
+    _tell(tuple(taken_away.bring_back(tree, scripts_follow=True, alive=alive)))
 
 
 def _finish(engine: Engine, record: Record) -> Result:

@@ -313,3 +313,87 @@ def test_what_the_helper_is_called_with_is_kept_and_all_where_that_cannot_be_tol
     with pytest.raises(PackageError, match="ended with 1"):
         manager.apply(world.install(new))
     assert (content(tree, "usr/share/p/data") == b"needed\n") == kept
+
+
+def test_a_folder_that_has_become_a_link_stays_one_and_what_was_kept_is_beside() -> None:
+    """As `/lib` does: whatever else is there must not be out of reach by an undo."""
+    tree, world = installed(p("1", {"/lib/p.so": b"1\n"}))
+    tree.write("lib/ld.so", [b"of all\n"])
+    new = p("2", {"/lib/p.so": b"2\n"}, controls={"postinst": SCRIPT})
+
+    def merge(tree: FileSystem) -> None:
+        tree.rename("lib", "usr/lib")
+        tree.make_link("lib", "usr/lib")
+
+    manager = Manager(tree, run=Acting(tree, {"p.postinst configure": merge}))
+    assert manager.apply(world.install(new)) == ON_TRIAL
+    saved = f"{places.LOST}/p.so.unbrick-undone"
+    assert ("lib/p.so", f"a link is in the place of its folder; it is now /{saved}") in manager.undo()
+    assert (content(tree, "lib/ld.so"), content(tree, saved)) == (b"of all\n", b"1\n")
+
+
+@pytest.mark.parametrize("refused", ["a loop", "the list", "the disk is full"])
+def test_what_refuses_is_told_and_the_scripts_are_not_told_again(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    tree, world = installed(ONE)
+    manager = Manager(tree, run=Acting(tree, MOVING))
+    assert manager.apply(world.install(TWO)) == ON_TRIAL
+    if refused == "a loop":
+        places.remove(tree, "usr/share/q")
+        tree.unlink("usr/share/p")
+        tree.make_link("usr/share/p", "p")
+    elif refused == "the list":
+        tree.unlink(taken_away.LIST)
+        tree.write(taken_away.LIST, [b"rotten"])
+    else:
+
+        def full(old: str, new: str) -> None:
+            raise OSError(errno.ENOSPC, "no room")
+
+        monkeypatch.setattr(tree, "hard_link", full)
+    left = manager.undo()
+    assert left
+    assert tree.look(taken_away.FOLDER) is None
+    if refused == "a loop":
+        assert content(tree, "etc/old.conf") == b"shipped\n", "one path alone is in the way"
+
+
+def test_what_a_failing_script_leaves_is_said_with_the_failure() -> None:
+    tree, world = installed(ONE)
+    failing = ["p.preinst upgrade", "p.postrm abort-upgrade"]
+    manager = Manager(tree, run=Acting(tree, {}, failing))
+    with pytest.raises(PackageError, match=r"(?s)p\.preinst.*not all is as it was.*p\.postrm abort-upgrade"):
+        manager.apply(world.install(TWO))
+
+
+def test_a_cut_after_the_undo_does_not_start_a_system_without_what_scripts_deleted() -> None:
+    tree, world = installed(ONE)
+    assert Manager(tree, run=Acting(tree, MOVING)).apply(world.install(TWO)) == ON_TRIAL
+    Engine(tree).back()
+    disk = undone_by_recovery(tree)
+    assert (content(disk, "etc/old.conf"), content(disk, "usr/share/p/data")) == (b"shipped\n", b"needed\n")
+
+
+def test_a_folder_that_cannot_come_back_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, world, acts = purging()
+    assert Manager(tree, run=Acting(tree, acts)).apply(world.install(remove=["q"], purge=True)) == ON_TRIAL
+    rename = tree.rename
+
+    def elsewhere(old: str, new: str) -> None:
+        if old == places.RETURNING:
+            raise OSError(errno.EXDEV, "another file system")
+        rename(old, new)
+
+    monkeypatch.setattr(tree, "rename", elsewhere)
+    assert ("etc/q", "another file system") in Manager(tree).undo()
+    assert tree.look(places.RETURNING) is None
+    assert content(tree, f"{places.LOST}/q.conf.unbrick-undone") == b"mine, for years\n"
+
+
+def test_a_loop_of_links_in_the_way_drops_what_waits_and_nothing_else() -> None:
+    tree, world = installed(p("1", {"/etc/d/c": b"1\n"}))
+    assert Manager(tree).apply(world.install(p("2", {"/etc/d/c": b"2\n"})), live=False) == WAITS_FOR_RESTART
+    places.remove(tree, "etc/d")
+    tree.make_link("etc/d", "d")
+    disk = undone_by_recovery(tree)
+    Engine(disk).resume()
+    assert disk.look(places.TRANSACTION) is None
