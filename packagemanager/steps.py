@@ -121,7 +121,7 @@ def _restore(tree: Tree, number: int, operation: Operation, inode: tuple[int, in
     except OSError as error:
         if error.errno not in IN_THE_WAY:
             raise
-        return f"{error.strerror}; it is now /{_saved(tree, number, operation.path)}"
+        return f"{error.strerror}; it is now /{saved(tree, places.old(number), operation.path)}"
     return said
 
 
@@ -135,11 +135,11 @@ def _put_aside(tree: Tree, path: str) -> str:
     return f"what was there since is now /{name}"
 
 
-def _saved(tree: Tree, number: int, path: str) -> str:
+def saved(tree: Tree, kept: str, path: str) -> str:
     """What cannot come back to its place is not thrown away. Returns: where it is."""
     places.make_folders(tree, places.LOST)
     names = places.beside(f"{places.LOST}/{path.rpartition('/')[2][:NAME_CHARACTERS_MAX]}")
-    return _take_free(tree, places.old(number), names)
+    return _take_free(tree, kept, names)
 
 
 def _take_free(tree: Tree, path: str, names: Iterator[str]) -> str:

@@ -41,7 +41,8 @@ def keep(tree: Tree, turns: Turns, ground: Ground) -> None:
 
     Raises: RefusedError: it is more than a plan may have, or an overlay has no room for copies. OSError: the disk's.
     """
-    there = {place: found for place in _endangered(turns, ground) if (found := steps.look(tree, place)) is not None}
+    named = dict(_endangered(turns, ground))
+    there = {place: found for place in named if (found := steps.look(tree, place)) is not None}
     folders = {place for place, found in there.items() if found.kind == DIRECTORY}
     operations = [Operation(REMOVE, place) for place in sorted(there.keys() - folders)]
     if not there:
@@ -61,8 +62,8 @@ def keep(tree: Tree, turns: Turns, ground: Ground) -> None:
         else:
             firsts[there[operation.path].inode] = _kept(number)
     operations += keeping.kept_folders(tree, folders | places.above(there))
-    # What the helper replaces by a link, or a script removes: above it, what has become a link stays one.
-    operations = [_replaced(one) if one.path in folders else one for one in operations]
+    # What the helper replaces by a link comes back; else what has become a link stays one.
+    operations = [_replaced(one) if one.path in folders and named[one.path] else one for one in operations]
     try:
         raw = plan_file.encode_plan(Plan(operations, [0] * len(operations), {}))
     except ValueError as error:
@@ -97,6 +98,8 @@ def bring_back(
             reason = _back(tree, number, operation, scripts_follow)
         except OSError as error:
             reason = error.strerror or str(error)
+            if operation.act == REMOVE and not scripts_follow:
+                reason = f"{reason}{_saved(tree, number, operation)}"
         if reason:
             left.append((operation.path, reason))
     try:
@@ -105,6 +108,13 @@ def bring_back(
     except OSError as error:
         left.append(("", f"what scripts took away may not be back: {error}"))
     return left
+
+
+def _saved(tree: Tree, number: int, operation: Operation) -> str:
+    try:
+        return f"; it is now /{steps.saved(tree, _kept(number), operation.path)}"
+    except OSError as error:
+        return f"; nor can it be kept: {error.strerror}"
 
 
 def let_go(tree: Tree) -> None:
@@ -143,8 +153,8 @@ def _back(tree: Tree, number: int, operation: Operation, scripts_follow: bool) -
     return ""
 
 
-def _endangered(turns: Turns, ground: Ground) -> Iterator[str]:
-    """Places of what packages that change and have scripts could lose by them."""
+def _endangered(turns: Turns, ground: Ground) -> Iterator[tuple[str, bool]]:
+    """Places of what packages that change and have scripts could lose by them; whether the helper is called with it."""
     database = turns.database
     for change in (*turns.changes.removed, *turns.changes.unpacked):
         package, turn = change.old, turns.by_key[change.key]
@@ -153,8 +163,9 @@ def _endangered(turns: Turns, ground: Ground) -> Iterator[str]:
         guarded = {conffile.path for conffile in package.conffiles}
         helped = _helped(turns, turn)
         for path in dict.fromkeys((*guarded, *database.list(package))):
-            if path in guarded or helped is None or any(f"{path}/".startswith(f"{one}/") for one in helped):
-                yield ground.place_now(path, package.name)
+            named = any(f"{path}/".startswith(f"{one}/") for one in helped or ())
+            if named or path in guarded or helped is None:
+                yield ground.place_now(path, package.name), named
 
 
 def _helped(turns: Turns, turn: Turn) -> set[str] | None:

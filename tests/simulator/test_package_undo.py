@@ -319,7 +319,7 @@ def test_a_folder_that_has_become_a_link_stays_one_and_what_was_kept_is_beside()
     """As `/lib` does: whatever else is there must not be out of reach by an undo."""
     tree, world = installed(p("1", {"/lib/p.so": b"1\n"}))
     tree.write("lib/ld.so", [b"of all\n"])
-    new = p("2", {"/lib/p.so": b"2\n"}, controls={"postinst": SCRIPT})
+    new = p("2", {"/lib/p.so": b"2\n"}, controls={"postinst": f"{SCRIPT}dpkg-maintscript-helper $verb /x y\n"})
 
     def merge(tree: FileSystem) -> None:
         tree.rename("lib", "usr/lib")
@@ -350,11 +350,15 @@ def test_what_refuses_is_told_and_the_scripts_are_not_told_again(monkeypatch: py
             raise OSError(errno.ENOSPC, "no room")
 
         monkeypatch.setattr(tree, "hard_link", full)
-    left = manager.undo()
-    assert left
+    left = dict(manager.undo())
     assert tree.look(taken_away.FOLDER) is None
     if refused == "a loop":
         assert content(tree, "etc/old.conf") == b"shipped\n", "one path alone is in the way"
+    elif refused == "the list":
+        assert "stays away" in left[""]
+    else:
+        saved = f"{places.LOST}/old.conf.unbrick-undone"
+        assert (left["etc/old.conf"], content(tree, saved)) == (f"no room; it is now /{saved}", b"shipped\n")
 
 
 def test_what_a_failing_script_leaves_is_said_with_the_failure() -> None:
