@@ -164,7 +164,7 @@ def sealed(data: bytes) -> bytes:
 
 def plan_seeds() -> list[bytes]:
     operations = [Operation(act, f"usr/{act}\n", staged=3, kept=True, mode=0o755, mtime=-1) for act in ACTS]
-    plan = plan_file.encode_plan(plan_file.Plan(operations, range(4), {"serial": "7", "changes": "a\nb"}))
+    plan = plan_file.encode_plan(plan_file.Plan(operations, range(len(ACTS)), {"serial": "7", "changes": "a\nb"}))
     phase = plan_file.encode_phase("forward", digest(plan))
     return [raw[: raw.rindex(b"\n", 0, -1) + 1] for raw in (plan, phase)]
 
