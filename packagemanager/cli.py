@@ -14,7 +14,7 @@ from packagemanager import files
 from packagemanager.changes import needs_restart
 from packagemanager.database import Database
 from packagemanager.dpkg_lock import WAIT_SECONDS_MAX, DpkgLock
-from packagemanager.errors import BusyError, PackageError, RefusedError, TransactionError
+from packagemanager.errors import BusyError, PackageError, RefusedError, TransactionError, left_lines
 from packagemanager.opened import Opened
 from packagemanager.phases import BACK, DONE, FORWARD, TRYING, UNDONE, WAITING
 from packagemanager.transact import NOTHING_TO_DO, ON_TRIAL, WAITS_FOR_RESTART, Manager
@@ -221,8 +221,8 @@ def _manager(chosen: Namespace, place: Place, tree: Tree) -> Manager:
 def _resumed(chosen: Namespace, resumed: Resumed) -> int:
     """What a cut had left, and what became of it."""
     serial = int(resumed.facts.get("serial", "0") or 0)
-    for path, reason in resumed.left:
-        print(f"unbrick: /{path} is not as it was: {reason}" if path else f"unbrick: {reason}", file=sys.stderr)
+    for line in left_lines(resumed.left):
+        print(f"unbrick: {line}", file=sys.stderr)
     if resumed.found is None:
         return _report(chosen, NOTHING_TO_DO, EXIT_NOTHING, "no transaction was interrupted", serial=serial)
     if resumed.now == WAITING:

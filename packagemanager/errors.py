@@ -86,6 +86,17 @@ def refuse(problems: Iterable[str], advice: str) -> None:
         raise RefusedError("; ".join(told), f"Nothing was changed. {advice}")
 
 
+def left_lines(left: Iterable[tuple[str, str]]) -> list[str]:
+    """What could not be brought back as it was (`engine.Resumed.left`), in words for a person."""
+    return [f"/{path} is not as it was: {reason}" if path else reason for path, reason in left]
+
+
+def tell_left(error: BaseException, left: Iterable[tuple[str, str]]) -> None:
+    """What could not be brought back belongs to what is said of the failure."""
+    if isinstance(error, PackageError):
+        error.args = ("\n".join((str(error), *left_lines(left))),)
+
+
 def disk_error(what: str, error: OSError, advice: str) -> PackageError:
     """What the disk said in the middle of ``what``. A full disk before anything changed is no fault of it."""
     if error.errno in NO_ROOM and advice == UNCHANGED:

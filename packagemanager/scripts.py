@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Run = Callable[[str, Sequence[str], Mapping[str, str]], Ended]
 
-FOLDER = "var/lib/unbrick/packages/scripts"
+FOLDER = places.SCRIPTS
 INFO = "var/lib/dpkg/info"
 TRIGGERS = "var/lib/dpkg/triggers"
 UNINCORPORATED = f"{TRIGGERS}/{triggers.UNINCORPORATED}"
@@ -79,7 +79,7 @@ class Scripts:
 
     def begun(self) -> bool:
         """Whether scripts of a transaction may have run that is neither done nor taken back."""
-        return self._tree.look(f"{FOLDER}/{BEGUN}") is not None
+        return self._tree.look(places.SCRIPTS_BEGUN) is not None
 
     def has_any(self) -> bool:
         """Whether the list has a script to call, or does not read."""
@@ -114,7 +114,7 @@ class Scripts:
         self._all(script_plan.BEFORE, plan.before)
 
     def _begin(self) -> None:
-        if self._tree.look(f"{FOLDER}/{BEGUN}") is None:
+        if self._tree.look(places.SCRIPTS_BEGUN) is None:
             self.mark(BEGUN)
         if self._tree.look(UNINCORPORATED) is None:
             _empty_unincorporated(self._tree)
@@ -228,7 +228,7 @@ def call_good(tree: Tree) -> None:
     """Scripts that began are not taken back from now on. Takes no room: it is the mark that they began that goes, and
     that comes again where they have to run once more.
     """
-    places.remove(tree, f"{FOLDER}/{BEGUN}")
+    places.remove(tree, places.SCRIPTS_BEGUN)
 
 
 def waiting(tree: Tree, run: Run) -> Scripts | None:

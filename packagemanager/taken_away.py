@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from packagemanager.tree import Tree
     from packagemanager.turns import Turns
 
-FOLDER = f"{places.FOLDER}/scripts/files"  # it goes with the scripts' own
+FOLDER = f"{places.SCRIPTS}/files"  # it goes with the scripts' own
 LIST = f"{FOLDER}/list"
 # What a helper that is under way has moved it to: its script, told that all is taken back, moves it back.
 MOVED = (".dpkg-backup", ".dpkg-remove")

@@ -12,7 +12,15 @@ from packagemanager.control import paragraph
 from packagemanager.database import Database, read_text
 from packagemanager.dpkg_lock import DpkgLock
 from packagemanager.engine import Engine
-from packagemanager.errors import UNCHANGED, DatabaseError, PackageError, RefusedError, TransactionError, disk_error
+from packagemanager.errors import (
+    UNCHANGED,
+    DatabaseError,
+    PackageError,
+    RefusedError,
+    TransactionError,
+    disk_error,
+    tell_left,
+)
 from packagemanager.ground import Ground
 from packagemanager.incoming import Counting, attribute_again, unpack
 from packagemanager.operation import REMOVE
@@ -249,8 +257,10 @@ class Manager:
         except BaseException as error:
             staging.abandon()
             told = disk_error("preparing a transaction", error, UNCHANGED) if isinstance(error, OSError) else error
-            _tell_left(told, self._end_scripts())
-            raise told from None if told is error else error
+            tell_left(told, self._end_scripts())
+            if told is error:
+                raise
+            raise told from error
         facts = {
             "serial": str(order.serial),
             "transaction": order.transaction.hex(),
@@ -262,7 +272,7 @@ class Manager:
         try:
             self.engine.prepare(plan.operations, facts)
         except PackageError as error:
-            _tell_left(error, self._end_scripts())
+            tell_left(error, self._end_scripts())
             raise
         return live is False or (live is None and needs_restart(changes))
 
@@ -332,7 +342,7 @@ class Manager:
         try:
             self.ledger.staged(order.serial, order.transaction)
         except BaseException as error:
-            _tell_left(error, (*self.engine.back(), *self._end_scripts()))
+            tell_left(error, (*self.engine.back(), *self._end_scripts()))
             raise
 
     def _go_forward(self) -> None:
@@ -340,7 +350,7 @@ class Manager:
         try:
             self.engine.forward()
         except PackageError as error:
-            _tell_left(error, self._take_back())
+            tell_left(error, self._take_back())
             raise
         if self.ledger is not None:
             self.ledger.applied()
@@ -355,7 +365,7 @@ class Manager:
         try:
             scripts.after()
         except PackageError as error:
-            _tell_left(error, give_up())
+            tell_left(error, give_up())
             raise
         if not settle:
             self.tree.sync()
@@ -380,13 +390,6 @@ class Manager:
         self.engine.done()
         self._end_scripts()
         return DONE
-
-
-def _tell_left(error: BaseException, left: Left) -> None:
-    """What could not be brought back as it was belongs to what is said of the failure."""
-    if left and isinstance(error, PackageError):
-        said = "; ".join(f"/{path}: {reason}" if path else reason for path, reason in left)
-        error.args = (f"{error}\nnot all is as it was: {said}",)
 
 
 __all__ = ["DONE", "NOTHING_TO_DO", "ON_TRIAL", "WAITS_FOR_RESTART", "Manager", "Order", "Proposal"]

@@ -12,6 +12,7 @@ import os
 import sys
 
 from packagemanager import cli
+from packagemanager.errors import left_lines
 from recovery import cli_update
 from recovery.asked import is_url
 from recovery.console import tell_console
@@ -151,8 +152,8 @@ def packages_of(tree: Tree) -> Packages:
 def _undo(chosen: argparse.Namespace, _place: cli.Place) -> int:
     from recovery.running_root import running_root
 
-    for path, reason in packages_of(running_root(SYSTEM)).undo():
-        print(f"unbrick: /{path} is not as it was: {reason}", file=sys.stderr)
+    for line in left_lines(packages_of(running_root(SYSTEM)).undo()):
+        print(f"unbrick: {line}", file=sys.stderr)
     return _say(chosen, "undone", cli.EXIT_DONE, "the packages before are back")
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 
+from packagemanager import places
 from packagemanager.engine import Engine
-from packagemanager.errors import PackageError
+from packagemanager.errors import PackageError, left_lines
 from packagemanager.phases import APPLY, DAMAGED, DONE, TRYING, UNDONE, WAITING
 from recovery.console import note
 from recovery.package_facts import is_again, name_of, serial_of
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 
 OPEN_PAUSE_SECONDS = 2.0
-SCRIPTS_BEGUN = "var/lib/unbrick/packages/scripts/begun"
 
 
 def finish(workshop: Workshop, record: Record) -> Result:
@@ -55,7 +55,7 @@ def _in_root(workshop: Workshop, record: Record, work: Callable[[Engine, Record]
         return _DAMAGED
     try:
         result = _first_done((work, work, _undo), Engine(root.tree, workshop.alive), record)
-        if result[0] == "packages_undone" and root.tree.look(SCRIPTS_BEGUN) is not None:
+        if result[0] == "packages_undone" and root.tree.look(places.SCRIPTS_BEGUN) is not None:
             _bring_back(root.tree, workshop.alive)
         return result
     finally:
@@ -140,5 +140,5 @@ def _learned(record: Record, facts: dict[str, str]) -> dict[str, Any]:
 
 
 def _tell(left: tuple[tuple[str, str], ...]) -> None:
-    for path, reason in left:
-        note(f"packages: {path} is not as it was: {reason}" if path else f"packages: {reason}")
+    for line in left_lines(left):
+        note(f"packages: {line}")
