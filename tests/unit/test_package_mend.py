@@ -16,7 +16,7 @@ from payload.sources import FileSource
 from recovery import packages
 from recovery.package_repair import mend_packages
 from statemachine.reasons import CODES
-from tests.unit.test_package_update import OpenRoot, World, apply
+from tests.unit.running_os import OpenRoot, World, apply
 from tests.unit.transaction_samples import state
 
 pytestmark = [pytest.mark.requirement("D8"), pytest.mark.requirement("M20"), pytest.mark.fault("R4")]
