@@ -35,6 +35,7 @@ Carrying a plan out, whatever it is about
     steps               one operation, done or undone
     keeping             second names for what a plan replaces or removes
     unchanged           whether the system is as a plan found it, after a wait
+    discarded           what cannot be removed, out of the way
     damage              a phase that was lost, told by what is there
     engine              a plan, carried out so that any cut can be gone on from
 

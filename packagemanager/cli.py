@@ -10,7 +10,7 @@ import json
 import sys
 
 from packagemanager import adopt as adoption
-from packagemanager import files
+from packagemanager import discarded, files
 from packagemanager.changes import needs_restart
 from packagemanager.database import Database
 from packagemanager.dpkg_lock import WAIT_SECONDS_MAX, DpkgLock
@@ -297,6 +297,7 @@ def _gc(chosen: Namespace, place: Place) -> int:
             gone = [f"{files.FOLDER}/{name}" for name in _names(tree, files.FOLDER) if name not in stems]
             for path in gone:
                 tree.unlink(path)
+            discarded.remove(tree)
             tree.sync()
     removed = [f"/{path}" for path in gone]
     if resumed.found is None and not removed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from packagemanager import damage, keeping, places, plan_check, plan_file, room, steps, unchanged
+from packagemanager import damage, discarded, keeping, places, plan_check, plan_file, room, steps, unchanged
 from packagemanager.entry import NO_DIGEST
 from packagemanager.errors import NO_ROOM, UNCHANGED, BlockedError, PackageError, RefusedError, disk_error
 from packagemanager.operation import PUT, Operation
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Arguments = ParamSpec("Arguments")
     Answer = TypeVar("Answer")
+    Left = tuple[tuple[str, str], ...]  # see `Resumed`
 
 READ_TRIES = 2
 GOES_ON = "restart, or call it again: it goes on where it is"
@@ -43,9 +44,7 @@ class Resumed:
 
     __slots__ = ("facts", "found", "left", "now")
 
-    def __init__(
-        self, found: str | None, now: str | None, facts: dict[str, str], left: tuple[tuple[str, str], ...] = ()
-    ) -> None:
+    def __init__(self, found: str | None, now: str | None, facts: dict[str, str], left: Left = ()) -> None:
         self.found = found
         self.now = now
         self.facts = facts
@@ -152,7 +151,7 @@ class Engine:
         plan = self._plan_in((FORWARD,))
         _told(self._forward, plan)
 
-    def back(self) -> tuple[tuple[str, str], ...]:
+    def back(self) -> Left:
         """Undo every operation and remove the transaction; in phase "forward", "trying" or "back". In "waiting" there
         is nothing to undo.
 
@@ -160,8 +159,7 @@ class Engine:
         """
         phase, waiting = _told(self._situation)
         if phase == WAITING:
-            _told(self._call_off, waiting)
-            return ()
+            return _told(self._call_off, waiting)
         plan = self._plan_in((FORWARD, TRYING, BACK))
         return _told(self._back, plan)
 
@@ -214,7 +212,7 @@ class Engine:
         self._tree.sync()
         self._enter(TRYING, plan)
 
-    def _back(self, plan: Plan) -> tuple[tuple[str, str], ...]:
+    def _back(self, plan: Plan) -> Left:
         self._enter(BACK, plan)
         device = places.device(self._tree)
         left = []
@@ -226,8 +224,7 @@ class Engine:
                 left.append((operation.path, reason))
         self._tree.sync()
         self._enter(UNDONE, plan)
-        self._remove()
-        return tuple(left)
+        return (*left, *self._remove())
 
     def _resume(self, at_start: bool) -> Resumed:
         if self._tree.look(places.TRANSACTION) is None:
@@ -237,30 +234,32 @@ class Engine:
             return Resumed(WAITING, WAITING, plan.facts)
         if plan is not None and phase in _RESUME:
             return _RESUME[phase](self, plan)
-        if phase == DONE:
-            self._remove()
-        elif phase != DAMAGED:
-            self._drop(plan)
-        return Resumed(phase, DAMAGED if phase == DAMAGED else None, plan.facts if plan is not None else {})
+        facts = plan.facts if plan is not None else {}
+        if phase == DAMAGED:
+            return Resumed(phase, DAMAGED, facts)
+        return Resumed(phase, None, facts, self._remove() if phase == DONE else self._drop(plan))
 
     def _resume_waiting(self, plan: Plan) -> Resumed:
         """The system ran on since: what somebody else has changed is theirs, and not one path is touched."""
         changed = unchanged.difference(self._tree, plan)
         if changed:
-            self._call_off(plan)
-            return Resumed(WAITING, None, plan.facts, (("", f"{changed}: the transaction that waited is dropped"),))
+            said = ("", f"{changed}: the transaction that waited is dropped")
+            return Resumed(WAITING, None, plan.facts, (said, *self._call_off(plan)))
         self._enter(FORWARD, plan)
         resumed = self._resume_forward(plan)
         return Resumed(WAITING if resumed.now else FORWARD, resumed.now, plan.facts, resumed.left)
 
-    def _call_off(self, plan: Plan | None) -> None:
+    def _call_off(self, plan: Plan | None) -> Left:
         self._enter(UNDONE, plan)
-        self._drop(plan)
+        return self._drop(plan)
 
-    def _drop(self, plan: Plan | None) -> None:
-        if plan is not None:
-            keeping.let_go(self._tree, plan.operations)
-        self._remove()
+    def _drop(self, plan: Plan | None) -> Left:
+        left: Left = ()
+        try:
+            keeping.let_go(self._tree, plan.operations if plan is not None else ())
+        except OSError as error:
+            left = (("", f"names of one file may be two files now: {error.strerror}"),)
+        return (*left, *self._remove())
 
     def _resume_forward(self, plan: Plan) -> Resumed:
         try:
@@ -345,14 +344,22 @@ class Engine:
 
     # The end.
 
-    def _remove(self) -> None:
-        """The phase goes last, and what it tells of is durably gone before: else nobody could say what remains."""
+    def _remove(self) -> Left:
+        """The phase goes last, and what it tells of is durably gone before: else nobody could say what remains.
+
+        The transaction is over: what cannot be removed is no failure of it.
+        """
         if self._tree.look(places.TRANSACTION) is None:
-            return
-        if self._tree.look(places.PHASE) is not None:
-            places.remove_transaction(self._tree, keep=(places.PHASE,))
-            self._tree.sync()
-        places.remove_transaction(self._tree)
+            return ()
+        discarded.remove(self._tree)
+        try:
+            if self._tree.look(places.PHASE) is not None:
+                places.remove_transaction(self._tree, keep=(places.PHASE,))
+                self._tree.sync()
+            places.remove_transaction(self._tree)
+        except OSError as error:
+            return discarded.set_aside(self._tree, places.TRANSACTION, error)
+        return ()
 
     def _give_up(self, operations: tuple[Operation, ...]) -> None:
         """As far as the disk lets us: what remains is dropped by the next resume."""

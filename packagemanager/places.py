@@ -21,7 +21,10 @@ PHASE = f"{TRANSACTION}/phase"
 SCRIPTS = f"{FOLDER}/scripts"
 SCRIPTS_BEGUN = f"{SCRIPTS}/begun"
 LOST = f"{FOLDER}/lost"
+DISCARDED = f"{FOLDER}/discarded"
 RETURNING = f"{FOLDER}/returning"
+# What is in them was protected by the folder that it comes from.
+_CLOSED = (TRANSACTION, LOST, DISCARDED)
 UNDONE_NAME = ".unbrick-undone"
 NAMES_MAX = 1000
 
@@ -68,7 +71,7 @@ def make_folders(tree: Tree, *paths: str) -> None:
             folder = "/".join(parts[:count])
             if tree.look(folder) is None:
                 tree.make_directory(folder)
-                tree.set_attributes(folder, 0o700 if folder.startswith(TRANSACTION) else 0o755, 0, 0, 0)
+                tree.set_attributes(folder, 0o700 if folder.startswith(_CLOSED) else 0o755, 0, 0, 0)
 
 
 def remove_transaction(tree: Tree, keep: tuple[str, ...] = ()) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 
-from packagemanager import places, process, script_plan, taken_away, triggers
+from packagemanager import discarded, places, process, script_plan, taken_away, triggers
 from packagemanager.calls import INSTALLED, NEW, OLD, POSTRM, PREINST, PRERM, Call, triggered
 from packagemanager.errors import DatabaseError, ScriptError
 from packagemanager.whole_file import read_whole
@@ -42,6 +42,8 @@ FINISHED = "finished"  # a mark: after a restart, what scripts did may be lost, 
 NEXT = ".next"
 SCRIPT_MODE = 0o755
 SCRIPT_SECONDS_MAX = 600.0
+# After that no further script is told that it is taken back: all of it ends before a start's unit does.
+BACK_SECONDS_MAX = 300.0
 TRIGGER_CALLS_MAX = 200  # triggers that activate each other for ever
 MESSAGE_LINES, MESSAGE_CHARACTERS_MAX = 5, 800
 TEXT_BYTES_MAX = 16 << 20
@@ -131,28 +133,42 @@ class Scripts:
 
         Returns: what failed, as `engine.Resumed.left` has it.
         """
-        if not self.begun():
-            return []
-        return [*self._tell_back(), *taken_away.bring_back(self._tree)]
+        try:
+            begun = self.begun()
+        except OSError:
+            begun = True  # nobody knows; a script that did nothing has nothing to take back
+        return [*self._tell_back(), *taken_away.bring_back(self._tree)] if begun else []
 
     def _tell_back(self) -> list[tuple[str, str]]:
         try:
             plan = self._plan()
-        except DatabaseError as error:
+        except (DatabaseError, OSError) as error:
             return [("", str(error))]  # nobody knows what ran, and the files are the old set
         left = []
+        began = time.monotonic()
         for call in _to_take_back(plan, self._before_done_max(plan)):
+            if time.monotonic() - began > BACK_SECONDS_MAX:
+                left.append(("", f"the script {call} was not called: those before it took their time"))
+                continue
             try:
                 self.call(call)
             except (ScriptError, OSError) as error:
                 left.append(("", str(error)))
         return left
 
-    def forget(self) -> None:
-        """Remove the folder: nothing is under way any more. First what a cut left where scripts are run from."""
-        places.remove(self._tree, UNPACKED)
+    def forget(self) -> list[tuple[str, str]]:
+        """Remove the folder: nothing is under way any more. First what a cut left where scripts are run from.
+
+        Returns: what cannot be removed, as `engine.Resumed.left` has it.
+        """
         taken_away.let_go(self._tree)
-        places.remove(self._tree, FOLDER)
+        left: list[tuple[str, str]] = []
+        for path in (UNPACKED, FOLDER):
+            try:
+                places.remove(self._tree, path)
+            except OSError as error:
+                left += discarded.set_aside(self._tree, path, error)
+        return left
 
     def call(self, call: Call) -> None:
         """Run a script, if there is one, and what is to be tried when it fails. Raises: ScriptError."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from packagemanager.tree import Tree
 
 KIBIBYTE = 1024
+BLOCK_BYTES = 4096  # what a file takes, at least, of most file systems
 DIGITS_MAX = 18
 MOUNTS = "/proc/thread-self/mountinfo"
 MAKE_ROOM = "Free some space, or ask the master for a smaller transaction."
@@ -49,7 +50,7 @@ def check_kept(tree: Tree, operations: Iterable[Operation]) -> None:
     if not _is_overlay(tree):
         return
     looks = [tree.look(one.path) for one in operations if one.kept or one.act == REMOVE]
-    needed = sum(found.size for found in looks if found is not None)
+    needed = sum(-(-found.size // BLOCK_BYTES) * BLOCK_BYTES for found in looks if found is not None)
     free, inodes = tree.free()
     if needed > free or len(looks) > inodes:
         raise RefusedError(

@@ -101,7 +101,7 @@ def _put_back(tree: Tree, number: int, operation: Operation, inode: tuple[int, i
     if found is None or found.kind == DIRECTORY:
         return ""
     if found.inode != inode:
-        return _put_aside(tree, operation.path)
+        return put_aside(tree, operation.path)
     tree.unlink(operation.path)
     return ""
 
@@ -116,7 +116,8 @@ def _restore(tree: Tree, number: int, operation: Operation, inode: tuple[int, in
     try:
         require_folder(tree, operation.path)
         if found is not None and found.inode != inode and (found.kind == DIRECTORY or not is_same(kept, found)):
-            said = _put_aside(tree, operation.path)
+            said = put_aside(tree, operation.path)
+            require_folder(tree, operation.path)
         tree.rename(places.old(number), operation.path)
     except OSError as error:
         if error.errno not in IN_THE_WAY:
@@ -125,12 +126,13 @@ def _restore(tree: Tree, number: int, operation: Operation, inode: tuple[int, in
     return said
 
 
-def _put_aside(tree: Tree, path: str) -> str:
+def put_aside(tree: Tree, path: str) -> str:
     """Somebody else's, where something comes back: it gets another name, durably, and that is said.
 
-    A folder of an overlay's lower layer cannot be renamed; one that is there and was not is of the upper one.
+    A folder of an overlay's lower layer cannot be renamed; one that is there and was not is of the upper one. The flush
+    takes time, and the folder's owner may use it: who goes on with ``path`` calls `require_folder` again.
     """
-    name = _take_free(tree, path, places.beside(path))
+    name = take_free(tree, path, places.beside(path))
     tree.sync()
     return f"what was there since is now /{name}"
 
@@ -139,10 +141,10 @@ def saved(tree: Tree, kept: str, path: str) -> str:
     """What cannot come back to its place is not thrown away. Returns: where it is."""
     places.make_folders(tree, places.LOST)
     names = places.beside(f"{places.LOST}/{path.rpartition('/')[2][:NAME_CHARACTERS_MAX]}")
-    return _take_free(tree, kept, names)
+    return take_free(tree, kept, names)
 
 
-def _take_free(tree: Tree, path: str, names: Iterator[str]) -> str:
+def take_free(tree: Tree, path: str, names: Iterator[str]) -> str:
     """Rename it to the first name that is free. Of a rename that a cut tore, the old name goes."""
     mine = tree.look(path)
     for name in names:
@@ -232,7 +234,7 @@ def _remove_directory_back(tree: Tree, number: int, operation: Operation, inode:
 def _clear(tree: Tree, path: str) -> str:
     """Where a folder comes back: what is there and is none goes aside."""
     found = look(tree, path)
-    return "" if found is None or found.kind == DIRECTORY else _put_aside(tree, path)
+    return "" if found is None or found.kind == DIRECTORY else put_aside(tree, path)
 
 
 def _keep_directory(tree: Tree, number: int, operation: Operation) -> None:
@@ -269,6 +271,7 @@ def _return_directory(tree: Tree, operation: Operation) -> None:
     try:
         tree.set_attributes(places.RETURNING, operation.mode, operation.uid, operation.gid, operation.mtime)
         tree.sync()
+        require_folder(tree, operation.path)
         tree.rename(places.RETURNING, operation.path)
     except OSError:
         places.remove(tree, places.RETURNING)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from packagemanager import keeping, places, plan_file, steps
 from packagemanager.calls import NEW, OLD
-from packagemanager.entry import DIRECTORY
+from packagemanager.entry import DIRECTORY, FILE
 from packagemanager.errors import RefusedError
 from packagemanager.operation import KEEP_DIRECTORY, REMOVE, REMOVE_DIRECTORY, Operation
 from packagemanager.plan_file import Plan
@@ -20,11 +20,11 @@ from packagemanager.whole_file import read_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from packagemanager.calls import Turn
     from packagemanager.ground import Ground
-    from packagemanager.tree import Tree
+    from packagemanager.tree import Stat, Tree
     from packagemanager.turns import Turns
 
 FOLDER = f"{places.SCRIPTS}/files"  # it goes with the scripts' own
@@ -33,6 +33,7 @@ LIST = f"{FOLDER}/list"
 MOVED = (".dpkg-backup", ".dpkg-remove")
 HELPER = b"dpkg-maintscript-helper"
 VERBS = (b"rm_conffile", b"mv_conffile", b"symlink_to_dir", b"dir_to_symlink")
+COPIED_BYTES_MAX = 1 << 20
 _SHELL = b"$`\\*?["
 
 
@@ -41,7 +42,12 @@ def keep(tree: Tree, turns: Turns, ground: Ground) -> None:
 
     Raises: RefusedError: it is more than a plan may have, or an overlay has no room for copies. OSError: the disk's.
     """
-    named = dict(_endangered(turns, ground))
+    named: dict[str, bool] = {}
+    guarded: set[str] = set()
+    for place, is_named, is_guarded in _endangered(turns, ground):
+        named[place] = is_named
+        if is_guarded:
+            guarded.add(place)
     there = {place: found for place in named if (found := steps.look(tree, place)) is not None}
     folders = {place for place, found in there.items() if found.kind == DIRECTORY}
     operations = [Operation(REMOVE, place) for place in sorted(there.keys() - folders)]
@@ -49,28 +55,47 @@ def keep(tree: Tree, turns: Turns, ground: Ground) -> None:
         return
     check_kept(tree, operations)
     tree.make_directory(FOLDER)
-    firsts: dict[tuple[int, int], str] = {}
-    for number, operation in enumerate(operations):
-        # As `keeping.keep`: names of one file stay names of one.
-        source = firsts.setdefault(there[operation.path].inode, operation.path)
-        try:
-            tree.hard_link(source, _kept(number))
-        except OSError as error:
-            # On a file system of its own, say: no reason to refuse the transaction. What is lost of it is told then.
-            if error.errno not in steps.IN_THE_WAY:
-                raise
-        else:
-            firsts[there[operation.path].inode] = _kept(number)
+    try:
+        _keep_files(tree, operations, there, guarded)
+    except OSError:
+        keeping.let_go(tree, operations, _kept)  # nothing has changed yet, and names of one file shall stay that
+        raise
+    inodes = [found.inode[1] if (found := steps.look(tree, one.path)) else 0 for one in operations]
     operations += keeping.kept_folders(tree, folders | places.above(there))
     # What the helper replaces by a link comes back; else what has become a link stays one.
     operations = [_replaced(one) if one.path in folders and named[one.path] else one for one in operations]
     try:
-        raw = plan_file.encode_plan(Plan(operations, [0] * len(operations), {}))
+        raw = plan_file.encode_plan(Plan(operations, inodes + [0] * (len(operations) - len(inodes)), {}))
     except ValueError as error:
         raise RefusedError(
             f"what scripts may take away cannot be noted: {error}", "make the transaction smaller"
         ) from None
     tree.write(LIST, (raw,))
+
+
+def _keep_files(
+    tree: Tree, operations: Sequence[Operation], there: Mapping[str, Stat], guarded: Container[str]
+) -> None:
+    """Configuration is copied: who reads it may ask for one name (cron does), and an owner who edits what comes back
+    edits no other file.
+    """
+    firsts: dict[tuple[int, int], str] = {}
+    for number, operation in enumerate(operations):
+        found, kept = there[operation.path], _kept(number)
+        # As `keeping.keep`: names of one file stay names of one.
+        source = firsts.get(found.inode)
+        if source is None and operation.path in guarded and found.kind == FILE and found.size <= COPIED_BYTES_MAX:
+            tree.write(kept, (read_whole(tree, operation.path, COPIED_BYTES_MAX) or b"",))
+            tree.set_attributes(kept, found.mode, found.uid, found.gid, found.mtime)
+        else:
+            try:
+                tree.hard_link(source or operation.path, kept)
+            except OSError as error:
+                # On a file system of its own, say: no reason to refuse the transaction. What is lost is told then.
+                if error.errno not in steps.IN_THE_WAY:
+                    raise
+                continue
+        firsts.setdefault(found.inode, kept)
 
 
 def _replaced(one: Operation) -> Operation:
@@ -88,7 +113,7 @@ def bring_back(
     Returns: paths that could not be brought back, or where something else was put aside, with reasons.
     """
     try:
-        operations = _noted(tree)
+        operations = _noted(tree).operations
     except (ValueError, OSError) as error:
         return [("", f"what scripts took away stays away: /{LIST}: {error}")]
     left = []
@@ -118,16 +143,17 @@ def _saved(tree: Tree, number: int, operation: Operation) -> str:
 
 
 def let_go(tree: Tree) -> None:
-    """See `keeping.let_go`. Raises ``OSError``: the disk's."""
+    """See `keeping.let_go`; as far as it can be done: it is only space that names of one file save."""
     try:
-        keeping.let_go(tree, _noted(tree), _kept)
-    except ValueError:
-        return  # nobody knows the names
+        plan = _noted(tree)
+        keeping.let_go(tree, plan.operations, _kept, plan.inodes)
+    except (ValueError, OSError):
+        return
 
 
-def _noted(tree: Tree) -> tuple[Operation, ...]:
+def _noted(tree: Tree) -> Plan:
     raw = read_whole(tree, LIST, plan_file.PLAN_BYTES_MAX)
-    return plan_file.decode_plan(raw).operations if raw is not None else ()
+    return plan_file.decode_plan(raw) if raw is not None else Plan((), (), {})
 
 
 def _kept(number: int) -> str:
@@ -141,20 +167,27 @@ def _is_moved(tree: Tree, path: str) -> bool:
 
 def _back(tree: Tree, number: int, operation: Operation, scripts_follow: bool) -> str:
     found = steps.look(tree, operation.path)
-    is_back = found is not None and (found.kind == DIRECTORY or operation.act != REMOVE_DIRECTORY)
+    is_back = found is not None and operation.act == KEEP_DIRECTORY
+    is_back = is_back or (found is not None and (found.kind == DIRECTORY) == (operation.act == REMOVE_DIRECTORY))
     if is_back or (scripts_follow and _is_moved(tree, operation.path)):
         return ""
     if operation.act == REMOVE_DIRECTORY:
         return steps.replaced_directory_back(tree, operation)
     if operation.act == KEEP_DIRECTORY:
         return steps.back(tree, number, operation, (0, 0))
+    if tree.look(_kept(number)) is None:
+        return "what was kept of it is gone"
     steps.require_folder(tree, operation.path)
-    tree.hard_link(_kept(number), operation.path)
-    return ""
+    said = steps.put_aside(tree, operation.path) if found is not None else ""
+    steps.require_folder(tree, operation.path)
+    tree.rename(_kept(number), operation.path)
+    return said
 
 
-def _endangered(turns: Turns, ground: Ground) -> Iterator[tuple[str, bool]]:
-    """Places of what packages that change and have scripts could lose by them; whether the helper is called with it."""
+def _endangered(turns: Turns, ground: Ground) -> Iterator[tuple[str, bool, bool]]:
+    """Places of what packages that change and have scripts could lose by them; whether the helper is called with it,
+    and whether it is configuration.
+    """
     database = turns.database
     for change in (*turns.changes.removed, *turns.changes.unpacked):
         package, turn = change.old, turns.by_key[change.key]
@@ -165,7 +198,7 @@ def _endangered(turns: Turns, ground: Ground) -> Iterator[tuple[str, bool]]:
         for path in dict.fromkeys((*guarded, *database.list(package))):
             named = any(f"{path}/".startswith(f"{one}/") for one in helped or ())
             if named or path in guarded or helped is None:
-                yield ground.place_now(path, package.name), named
+                yield ground.place_now(path, package.name), named, path in guarded
 
 
 def _helped(turns: Turns, turn: Turn) -> set[str] | None:
@@ -186,5 +219,5 @@ def _calls(script: bytes) -> Iterator[tuple[bytes, bytes]]:
     for line in script.split(b"\n"):
         words = [word.strip(b"\"'") for word in line.split()]
         for program, verb, word in zip(words, words[1:], words[2:], strict=False):
-            if program == HELPER:
+            if program.rpartition(b"/")[2] == HELPER:
                 yield verb, word

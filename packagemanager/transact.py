@@ -242,9 +242,7 @@ class Manager:
         if self._run is None:
             return ()
         scripts = Scripts(self.tree, self._run)
-        left = scripts.back()
-        scripts.forget()
-        return tuple(left)
+        return (*scripts.back(), *scripts.forget())
 
     def _prepare(self, order: Order, database: Database, live: bool | None) -> bool:
         """Steps 1 to 4: everything that is new is durable beside the old. Whether it waits for the next start."""

@@ -49,13 +49,16 @@ def undo(workshop: Workshop, record: Record) -> Result:
 
 
 def _in_root(workshop: Workshop, record: Record, work: Callable[[Engine, Record], Result]) -> Result:
-    """Do it. What the disk refuses twice is undone: the old set is whole beside the new one."""
+    """Do it. What the disk refuses twice is undone: the old set is whole beside the new one.
+
+    Raises nothing, whatever goes wrong: nothing counts how often recovery comes here, and the OS has to start.
+    """
     root = _opened(workshop, record)
     if root is None:
         return _DAMAGED
     try:
         result = _first_done((work, work, _undo), Engine(root.tree, workshop.alive), record)
-        if result[0] == "packages_undone" and root.tree.look(places.SCRIPTS_BEGUN) is not None:
+        if result[0] == "packages_undone":
             _bring_back(root.tree, workshop.alive)
         return result
     finally:
@@ -77,16 +80,25 @@ def _first_done(works: tuple[Callable[[Engine, Record], Result], ...], engine: E
     for work in works:
         try:
             return work(engine, record)
-        except (PackageError, OSError) as error:
-            note(f"packages: {error}")
+        except Exception as error:
+            _failed(error)
     return _DAMAGED
+
+
+def _failed(error: Exception) -> None:
+    is_known = isinstance(error, PackageError | OSError)
+    note(f"packages: {error}" if is_known else f"packages: a fault of this program: {error!r}")
 
 
 def _bring_back(tree: Tree, alive: Callable[[], None]) -> None:
     """What scripts took away, and can put back themselves no more: the rest is done in the OS, by them."""
-    from packagemanager import taken_away
+    try:
+        if tree.look(places.SCRIPTS_BEGUN) is not None:
+            from packagemanager import taken_away
 
-    _tell(tuple(taken_away.bring_back(tree, scripts_follow=True, alive=alive)))
+            _tell(tuple(taken_away.bring_back(tree, scripts_follow=True, alive=alive)))
+    except Exception as error:
+        _failed(error)
 
 
 def _finish(engine: Engine, record: Record) -> Result:

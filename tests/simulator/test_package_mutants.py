@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from packagemanager.plan_file import Plan
     from packagemanager.tree import Stat, Tree
 
+    Left = tuple[tuple[str, str], ...]
+
 pytestmark = [pytest.mark.requirement("M7"), pytest.mark.fault("S1", "S2", "S3", "S4")]
 
 Patch = pytest.MonkeyPatch
@@ -168,7 +170,7 @@ class RenamesBeforeThePhase(Engine):
 
 
 class UndoesFromTheFront(Engine):
-    def _back(self, plan: Plan) -> tuple[tuple[str, str], ...]:
+    def _back(self, plan: Plan) -> Left:
         self._enter(BACK, plan)
         left = []
         for number, one in enumerate(plan.operations):
@@ -180,16 +182,17 @@ class UndoesFromTheFront(Engine):
 
 
 class RemovesThePhaseFirst(Engine):
-    def _remove(self) -> None:
+    def _remove(self) -> Left:
         if self._tree.look(places.PHASE) is not None:
             self._tree.unlink(places.PHASE)
-        super()._remove()
+        return super()._remove()
 
 
 class LeavesTheFolder(Engine):
-    def _remove(self) -> None:
+    def _remove(self) -> Left:
         if self._tree.look(places.PHASE) is not None:
             self._tree.unlink(places.PHASE)
+        return ()
 
 
 def forgets(phase: str) -> type[Engine]:

@@ -1,0 +1,316 @@
+"""What scripts may take away has second names: they never harm a set that stays, and never hold up what comes next."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from packagemanager import places, scripts
+from packagemanager.engine import Engine
+from packagemanager.errors import PackageError
+from packagemanager.process import Ended
+from packagemanager.root import Root
+from packagemanager.transact import DONE, ON_TRIAL, WAITS_FOR_RESTART, Manager
+from recovery.package_commit import settle
+from recovery.packages import finish, undo
+from statemachine.record import Record
+from tests.programs.package_constructs import Package, p
+from tests.simulator.filesystem import FileSystem
+from tests.simulator.package_world import World
+from tests.simulator.test_package_undo import SCRIPT, Acting, Recovery, content, edit, findings, installed
+
+pytestmark = pytest.mark.requirement("M8", "M13")
+
+UNREADABLE = SCRIPT + 'dpkg-maintscript-helper rm_conffile "$OLD" 2~ -- "$@"\n'  # all of the package is kept
+CONFFILE = p("1", {"/etc/c": b"1\n"}, conffiles=["/etc/c"])
+
+
+def with_two_names(version: str, data: bytes, **more: str) -> Package:
+    names = {"/usr/lib/p/b": "/usr/lib/p/a", **{f"/usr/lib/p/{name}": path for name, path in more.items()}}
+    return p(version, {"/usr/lib/p/a": data}, hard_links=names, controls={"postinst": UNREADABLE})
+
+
+def test_a_new_file_with_the_size_and_the_time_of_the_old_one_stays() -> None:
+    tree, world = installed(with_two_names("1", b"old code\n"))
+    new = with_two_names("2", b"new code\n")
+    assert Manager(tree, run=Acting(tree, {})).apply(world.install(new), settle=True) == DONE
+    assert [content(tree, f"usr/lib/p/{name}") for name in "ab"] == [b"new code\n"] * 2
+    assert findings(tree) == []
+
+
+def test_a_third_name_of_a_file_does_not_tear_the_others_apart() -> None:
+    tree, world = installed(with_two_names("1", b"same\n"))
+    new = with_two_names("2", b"same\n", c="/usr/lib/p/a")
+    assert Manager(tree, run=Acting(tree, {})).apply(world.install(new), settle=True) == DONE
+    assert findings(tree) == []
+
+
+def test_configuration_has_one_name_while_a_set_is_on_trial(tmp_path: Path) -> None:
+    """Debian's cron ignores a file that has two."""
+    tree, world = Root(str(tmp_path)), World()
+    places.make_folders(tree, places.FOLDER, "bin", "etc", "var/lib/dpkg/info", "var/lib/dpkg/updates")
+    tree.write("bin/sh", [b""])
+    tree.write("var/lib/dpkg/status", [])
+    assert Manager(tree).apply(world.install(CONFFILE), settle=True) == DONE
+    new = p("2", {"/etc/c": b"1\n"}, conffiles=["/etc/c"], controls={"postinst": SCRIPT})
+    run = Mover(tree)
+    assert Manager(tree, run=run).apply(world.install(new)) == ON_TRIAL
+    assert (tmp_path / "etc/c.bak").stat().st_nlink == 1
+    undo(Recovery(tree), Record())  # type: ignore[arg-type]
+    assert [(tmp_path / "etc" / name).stat().st_nlink for name in ("c", "c.bak")] == [1, 1]
+    assert (tmp_path / "etc/c").read_bytes() == b"1\n"
+
+
+class Mover:
+    def __init__(self, tree: Root) -> None:
+        self.tree = tree
+
+    def __call__(self, *_arguments: object) -> Ended:
+        if self.tree.look("etc/c.bak") is None:
+            self.tree.rename("etc/c", "etc/c.bak")
+        return Ended(0, b"")
+
+
+def on_trial() -> tuple[FileSystem, World]:
+    tree, world = installed(CONFFILE)
+    new = p("2", {"/etc/c": b"1\n", "/usr/bin/new": b""}, conffiles=["/etc/c"], controls={"postinst": SCRIPT})
+    assert Manager(tree, run=Acting(tree, {})).apply(world.install(new)) == ON_TRIAL
+    tree.sync()
+    return tree.restarted(), world
+
+
+@pytest.mark.fault("S7")
+@pytest.mark.parametrize(("sector", "ends"), [("files/list", "good"), ("files/list", "undone"), ("plan", "undone")])
+def test_notes_that_cannot_be_read_hold_up_nothing(monkeypatch: pytest.MonkeyPatch, sector: str, ends: str) -> None:
+    tree, world = on_trial()
+    bad, open_file = tree.look(f"{places.SCRIPTS}/{sector}"), tree.open
+    assert bad is not None
+
+    def opened(path: str) -> object:
+        found = tree.look(path)
+        if found is not None and found.inode == bad.inode:
+            raise OSError(errno.EIO, "bad sector")
+        return open_file(path)
+
+    monkeypatch.setattr(tree, "open", opened)
+    if ends == "good":
+        settle(tree, Acting(tree, {}))
+    else:
+        Manager(tree, run=Acting(tree, {})).undo()
+    Manager(tree, run=Acting(tree, {})).resume()
+    third = p("3", {"/etc/c": b"3\n"}, conffiles=["/etc/c"])
+    assert Manager(tree, run=Acting(tree, {})).apply(world.install(third), settle=True) == DONE
+
+
+def immutable(tree: FileSystem, monkeypatch: pytest.MonkeyPatch, path: str) -> pytest.MonkeyPatch:
+    """As `chattr +i`: no name of the file can be removed or renamed; folders above it can."""
+    marked = tree.look(path)
+    assert marked is not None
+    for method in ("unlink", "rename"):
+
+        def refused(*paths: str, act: object = getattr(tree, method)) -> None:
+            found = [tree.look(one) for one in paths]
+            if any(one is not None and one.inode == marked.inode for one in found):
+                raise OSError(errno.EPERM, "Operation not permitted")
+            act(*paths)  # type: ignore[operator]
+
+        monkeypatch.setattr(tree, method, refused)
+    return monkeypatch
+
+
+def test_a_second_name_that_cannot_be_removed_goes_out_of_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = p("1", {"/usr/bin/p": b"1\n"})
+    tree, world = installed(one)
+    assert Manager(tree).apply(world.install(p("2", {"/usr/bin/p": b"2\n"})), live=False) == WAITS_FOR_RESTART
+    with monkeypatch.context() as patched:
+        immutable(tree, patched, "usr/bin/p")
+        assert finish(Recovery(tree), Record())[0] == "packages_undone"  # type: ignore[arg-type]
+        assert content(tree, "usr/bin/p") == b"1\n"
+        assert tree.list(places.DISCARDED) == ["transaction.unbrick-undone"]
+        other = Package("q", "1", {"/usr/bin/q": b""})
+        assert Manager(tree).apply(world.install(one, other), settle=True) == DONE
+    assert Manager(tree).apply(world.install(remove=["q"]), settle=True) == DONE
+    assert tree.look(places.DISCARDED) is None
+
+
+@pytest.mark.fault("S7")
+@pytest.mark.parametrize("broken", ["the disk", "this program"])
+def test_recovery_always_answers(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    tree, _world = on_trial()
+    look = tree.look
+
+    def bad(path: str) -> object:
+        if path.startswith(f"{places.SCRIPTS}/"):
+            raise OSError(errno.EIO, "bad sector") if broken == "the disk" else RecursionError
+        return look(path)
+
+    monkeypatch.setattr(tree, "look", bad)
+    assert undo(Recovery(tree), Record())[0] == "packages_undone"  # type: ignore[arg-type]
+    monkeypatch.setattr(Engine, "facts", bad)
+    monkeypatch.setattr(Engine, "phase", lambda _engine: bad(f"{places.SCRIPTS}/"))
+    assert undo(Recovery(tree), Record())[0] == "packages_damaged"  # type: ignore[arg-type]
+
+
+HELPED = SCRIPT + 'dpkg-maintscript-helper symlink_to_dir /usr/share/p old 2~ -- "$@"\n'
+
+
+@pytest.mark.parametrize("where", ["live", "recovery"])
+def test_a_link_comes_back_where_a_folder_is_that_was_filled(where: str) -> None:
+    tree, world = installed(p("1", {"/usr/share/old/data": b"needed\n", "/usr/share/p": ("old",)}))
+    helped = {"preinst": HELPED, "postinst": HELPED, "postrm": HELPED}
+    new = p("2", {"/usr/share/p/data": b"new\n"}, controls=helped)
+
+    def fill(tree: FileSystem) -> None:
+        tree.unlink("usr/share/p.dpkg-backup")
+        tree.write("usr/share/p/cache", [b"made"])
+
+    acts = {
+        "p.preinst upgrade": lambda tree: tree.rename("usr/share/p", "usr/share/p.dpkg-backup"),
+        "p.postinst configure": fill,
+    }
+    manager = Manager(tree, run=Acting(tree, acts))
+    assert manager.apply(world.install(new)) == ON_TRIAL
+    if where == "live":
+        said = "what was there since is now /usr/share/p.unbrick-undone"
+        assert ("usr/share/p", said) in manager.undo()
+    else:
+        undo(Recovery(tree), Record())  # type: ignore[arg-type]
+    assert (content(tree, "usr/share/p/data"), findings(tree)) == (b"needed\n", [])
+    assert content(tree, "usr/share/p.unbrick-undone/cache") == b"made"
+
+
+def test_what_is_lost_is_roots_alone() -> None:
+    tree, world = installed(p("1", {"/opt/p/key": b"1\n"}, modes={"/opt/p": 0o700}))
+    assert Manager(tree).apply(world.install(p("2", {"/opt/p/key": b"2\n"}, modes={"/opt/p": 0o700}))) == ON_TRIAL
+    tree.rename("opt/p", "opt/p.real")
+    tree.make_link("opt/p", "p.real")
+    Manager(tree).undo()
+    folder = tree.look(places.LOST)
+    assert content(tree, f"{places.LOST}/key.unbrick-undone") == b"1\n"
+    assert folder is not None and folder.mode == 0o700
+
+
+def test_scripts_that_hang_when_it_is_taken_back_are_not_waited_for_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = "abcd"
+    tree, world = installed(*(Package(name, "1", {f"/etc/{name}": name}, conffiles=[f"/etc/{name}"]) for name in names))
+    controls = {"preinst": SCRIPT, "postinst": SCRIPT, "postrm": SCRIPT}
+    new = [Package(name, "2", {f"/usr/{name}": name}, controls=controls) for name in names]
+    assert Manager(tree, run=Acting(tree, {})).apply(world.install(*new)) == ON_TRIAL
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def hanging(*_arguments: object) -> Ended:
+        clock[0] += scripts.SCRIPT_SECONDS_MAX
+        return Ended(-9, b"", ended_by_us=True)
+
+    left = Manager(tree, run=hanging).undo()
+    assert clock[0] == scripts.SCRIPT_SECONDS_MAX
+    assert sum("was not called" in reason for _path, reason in left) >= len(names) - 1
+    assert tree.look(places.SCRIPTS) is None
+
+
+def test_the_unit_has_time_for_it() -> None:
+    unit = Path(scripts.__file__).parent.parent / "recovery/os/system/unbrick-packages-back.service"
+    line = next(line for line in unit.read_text().splitlines() if line.startswith("TimeoutStartSec="))
+    from packagemanager.dpkg_lock import WAIT_SECONDS_MAX
+
+    needed = WAIT_SECONDS_MAX + scripts.BACK_SECONDS_MAX + scripts.SCRIPT_SECONDS_MAX
+    assert int(line.partition("=")[2].removesuffix("min")) * 60 > needed
+
+
+@pytest.mark.parametrize("helper", ["dpkg-maintscript-helper", "/usr/bin/dpkg-maintscript-helper"])
+def test_the_helper_may_be_called_by_its_path(helper: str) -> None:
+    tree, world = installed(p("1", {"/usr/share/p/data": b"needed\n"}))
+    text = f'{SCRIPT}{helper} dir_to_symlink /usr/share/p q 2~ -- "$@"\n'
+    new = p("2", {"/usr/share/q/data": b"new\n", "/usr/share/p": ("q",)}, controls={"preinst": text})
+    acts = {"p.preinst upgrade": lambda tree: places.remove(tree, "usr/share/p")}
+    manager = Manager(tree, run=Acting(tree, acts))
+    assert manager.apply(world.install(new)) == ON_TRIAL
+    manager.undo()
+    assert content(tree, "usr/share/p/data") == b"needed\n"
+
+
+def test_a_disk_that_is_full_while_names_are_kept_leaves_names_of_one_file_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on an overlay: a second name is of a copy, and the first one is now that copy."""
+    files, names = {"/usr/lib/p/a": b"same\n", "/usr/lib/p/z": b"z"}, {"/usr/lib/p/b": "/usr/lib/p/a"}
+    tree, world = installed(p("1", files, hard_links=names))
+    hard_link, count = tree.hard_link, [0]
+
+    def copied_up(old: str, new: str) -> None:
+        if new.startswith(f"{places.SCRIPTS}/files/"):
+            count[0] += 1
+            if count[0] == 3:
+                raise OSError(errno.ENOSPC, "no room")
+            if not old.startswith(places.SCRIPTS):
+                stat, data = tree.look(old), content(tree, old)
+                assert stat is not None and data is not None
+                edit(tree, old, data)
+                tree.set_attributes(old, stat.mode, stat.uid, stat.gid, stat.mtime)
+        hard_link(old, new)
+
+    monkeypatch.setattr(tree, "hard_link", copied_up)
+    new = p("2", files, hard_links=names, controls={"postinst": UNREADABLE})
+    with pytest.raises(PackageError):
+        Manager(tree, run=Acting(tree, {})).apply(world.install(new))
+    assert count[0] == 3
+    assert findings(tree) == []
+
+
+USER = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_whoever_owns_a_folder_cannot_lead_an_undo_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He has the time of a flush to put a link in the place of a folder of his."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        tree, world = Root(name), World()
+        places.make_folders(tree, places.FOLDER, "etc/d", "var/lib/dpkg/info", "var/lib/dpkg/updates")
+        tree.write("var/lib/dpkg/status", [])
+        assert Manager(tree).apply(world.install(p("1", {"/srv/app/conf/x": b"1\n"})), settle=True) == DONE
+        for folder in ("app", "app/conf"):
+            os.chown(root / "srv" / folder, USER, USER)
+        assert Manager(tree).apply(world.install(p("2", {"/srv/app/conf/x": b"2\n"}))) == ON_TRIAL
+        as_user(lambda: (root / "srv/app/conf/mine").write_text("mine"))
+        as_user(lambda: (root / "srv/app/conf/mine").rename(root / "srv/app/conf/x"))
+        sync, swapped = tree.sync, []
+
+        def swap() -> None:
+            (root / "srv/app/conf").rename(root / "srv/app/old")
+            (root / "srv/app/conf").symlink_to("/etc/d")
+
+        def swapping() -> None:
+            sync()
+            if (root / "srv/app/conf/x.unbrick-undone").exists() and not swapped:
+                swapped.append(True)
+                as_user(swap)
+
+        monkeypatch.setattr(tree, "sync", swapping)
+        left = dict(Manager(tree).undo())
+        assert swapped
+        assert not list((root / "etc/d").iterdir())
+        assert "it is now" in left["srv/app/conf/x"]
+        tree.close()
+
+
+def as_user(work: Callable[[], object]) -> None:
+    process = os.fork()
+    if process == 0:
+        try:
+            os.setgid(USER)
+            os.setuid(USER)
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
