@@ -367,7 +367,8 @@ VERBS = (
             Option("--offline", "let recovery change the files at the next start, before the system runs", flag=True),
             NO_SCRIPTS,
         ),
-        "Without a transaction: finish or undo what a power cut interrupted.",
+        "Without a transaction: finish or undo what a power cut or a kill interrupted, and run the scripts that are\n"
+        "left. dpkg and apt are waited for then, ten minutes at most.",
         ("unbrick packages apply update.ubk", "unbrick packages apply --offline update.ubk", "unbrick packages apply"),
     ),
     Verb(
@@ -375,6 +376,7 @@ VERBS = (
         "compare what is on the disk with what packages put there",
         _verify,
         (Option("package", "only these", metavar="PACKAGE", many=True),),
+        "What the owner of the system may do (configuration, attributes of folders) is told, and is no damage.",
         examples=("unbrick packages verify", "unbrick packages verify libc6 dpkg --json"),
     ),
     Verb(
@@ -385,7 +387,13 @@ VERBS = (
         "Damaged files come from the transaction; what is remembered twice needs none.",
         ("unbrick packages repair", "unbrick packages repair last.ubk"),
     ),
-    Verb("gc", "remove what nobody needs", _gc, examples=("unbrick packages gc",)),
+    Verb(
+        "gc",
+        "remove what nobody needs",
+        _gc,
+        description="That is what an interrupted transaction left, and records of packages that are gone.",
+        examples=("unbrick packages gc",),
+    ),
     Verb(
         "adopt",
         "take over a system that dpkg made",
