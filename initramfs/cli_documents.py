@@ -102,8 +102,8 @@ def cli_document(verbs: Sequence[Verb]) -> str:
         *_option_lines(COMMON),
         "",
         "Exit codes: 0 done; 1 an error, or the answer of `verify` and `replay` is no; 2 a command line that means",
-        "nothing. `unbrick packages`: 2 also where there is nothing to do. An error is one line that says what, and",
-        "one that says what to do.",
+        "nothing. `unbrick packages`: 2 also where there is nothing to do, 5 where dpkg or apt is at work in the same",
+        "folder. An error is one line that says what, and one that says what to do.",
     ]
     for verb in verbs:
         lines += ["", f"## unbrick {verb.name}", "", verb.summary, *_paragraph(verb.description), ""]
@@ -161,7 +161,8 @@ def _option_lines(options: Sequence[Option]) -> list[str]:
         names = option.shown_value if option.is_position else ", ".join(option.names)
         value = "" if option.is_position or option.flag else f" {option.shown_value}"
         argument = f"`{names}{value}`".replace("|", "\\|")
-        rows.append(f"| {argument} | {option.help}{_remark(option)} |")
+        meaning = option.help.replace("|", "\\|")
+        rows.append(f"| {argument} | {meaning}{_remark(option)} |")
     return rows
 
 

@@ -10,7 +10,7 @@ import json
 import sys
 
 from packagemanager import adopt as adoption
-from packagemanager import discarded, files
+from packagemanager import discarded, files, places
 from packagemanager.changes import needs_restart
 from packagemanager.database import Database
 from packagemanager.dpkg_lock import WAIT_SECONDS_MAX, DpkgLock
@@ -294,19 +294,15 @@ def _gc(chosen: Namespace, place: Place) -> int:
                 raise RefusedError("another process began a transaction", "Wait for it to end.")
             database = Database(tree)
             stems = {database.stem(package.fields) for package in database.present()}
-            gone = [f"{files.FOLDER}/{name}" for name in _names(tree, files.FOLDER) if name not in stems]
+            gone = [f"{files.FOLDER}/{name}" for name in places.names(tree, files.FOLDER) if name not in stems]
             for path in gone:
                 tree.unlink(path)
-            discarded.remove(tree)
+            discarded.try_again(tree)
             tree.sync()
     removed = [f"/{path}" for path in gone]
     if resumed.found is None and not removed:
         return _report(chosen, NOTHING_TO_DO, EXIT_NOTHING, "there is nothing that nobody needs")
     return _show(chosen, {"removed": removed, "resumed": resumed.found}, [*removed, "done"])
-
-
-def _names(tree: Tree, path: str) -> list[str]:
-    return tree.list(path) if tree.look(path) is not None else []
 
 
 def _adopt(chosen: Namespace, place: Place) -> int:
@@ -368,7 +364,8 @@ VERBS = (
             Option("--offline", "let recovery change the files at the next start, before the system runs", flag=True),
             NO_SCRIPTS,
         ),
-        "Without a transaction: finish or undo what a power cut interrupted.",
+        "Without a transaction: finish or undo what a power cut or a kill interrupted, and run the scripts that are\n"
+        "left. dpkg and apt are waited for then, ten minutes at most.",
         ("unbrick packages apply update.ubk", "unbrick packages apply --offline update.ubk", "unbrick packages apply"),
     ),
     Verb(
@@ -376,6 +373,7 @@ VERBS = (
         "compare what is on the disk with what packages put there",
         _verify,
         (Option("package", "only these", metavar="PACKAGE", many=True),),
+        "What the owner of the system may do (configuration, attributes of folders) is told, and is no damage.",
         examples=("unbrick packages verify", "unbrick packages verify libc6 dpkg --json"),
     ),
     Verb(
@@ -386,7 +384,12 @@ VERBS = (
         "Damaged files come from the transaction; what is remembered twice needs none.",
         ("unbrick packages repair", "unbrick packages repair last.ubk"),
     ),
-    Verb("gc", "remove what nobody needs", _gc, examples=("unbrick packages gc",)),
+    Verb(
+        "gc",
+        "remove what nobody needs: what transactions left, and records of packages that are gone",
+        _gc,
+        examples=("unbrick packages gc",),
+    ),
     Verb(
         "adopt",
         "take over a system that dpkg made",

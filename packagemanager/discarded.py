@@ -10,26 +10,36 @@ from packagemanager import places, steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from packagemanager.tree import Tree
 
+TRIES = 2
 
-def set_aside(tree: Tree, path: str, error: OSError) -> tuple[tuple[str, str], ...]:
-    """Rename ``path``, which could not be removed. Never raises.
+
+def remove(tree: Tree, path: str, how: Callable[[Tree, str], None] = places.remove) -> tuple[tuple[str, str], ...]:
+    """``how`` removes ``path``. Where it cannot, ``path`` gets another name. Never raises ``OSError``.
 
     Returns: what is to be said, as `engine.Resumed.left` has it.
     """
-    said = f"/{path} cannot be removed: {error.strerror or error}"
+    said = ""
+    for _try in range(TRIES):
+        try:
+            how(tree, path)
+        except OSError as error:
+            said = f"/{path} cannot be removed: {error.strerror or error}"
+        else:
+            return ()
     try:
         places.make_folders(tree, places.DISCARDED)
-        names = places.beside(f"{places.DISCARDED}/{path.rpartition('/')[2]}")
-        name = steps.take_free(tree, path, names)
+        name = steps.take_free(tree, path, places.beside(f"{places.DISCARDED}/{path.rpartition('/')[2]}"))
     except OSError:
         return (("", f"{said}; it stays, and that is tried again"),)
     return (("", f"{said}; it is now /{name}, and that is tried again"),)
 
 
-def remove(tree: Tree) -> None:
-    """As far as it can be, and if there is anything. Never raises."""
+def try_again(tree: Tree) -> None:
+    """Remove what could not be removed before, as far as it can be now. Never raises ``OSError``."""
     try:
         places.remove(tree, places.DISCARDED)
     except OSError:

@@ -345,21 +345,18 @@ class Engine:
     # The end.
 
     def _remove(self) -> Left:
-        """The phase goes last, and what it tells of is durably gone before: else nobody could say what remains.
+        """The transaction is over: what cannot be removed is no failure of it."""
+        discarded.try_again(self._tree)
+        return discarded.remove(self._tree, places.TRANSACTION, lambda _tree, _path: self._remove_folder())
 
-        The transaction is over: what cannot be removed is no failure of it.
-        """
+    def _remove_folder(self) -> None:
+        """The phase goes last, and what it tells of is durably gone before: else nobody could say what remains."""
         if self._tree.look(places.TRANSACTION) is None:
-            return ()
-        discarded.remove(self._tree)
-        try:
-            if self._tree.look(places.PHASE) is not None:
-                places.remove_transaction(self._tree, keep=(places.PHASE,))
-                self._tree.sync()
-            places.remove_transaction(self._tree)
-        except OSError as error:
-            return discarded.set_aside(self._tree, places.TRANSACTION, error)
-        return ()
+            return
+        if self._tree.look(places.PHASE) is not None:
+            places.remove_transaction(self._tree, keep=(places.PHASE,))
+            self._tree.sync()
+        places.remove_transaction(self._tree)
 
     def _give_up(self, operations: tuple[Operation, ...]) -> None:
         """As far as the disk lets us: what remains is dropped by the next resume."""

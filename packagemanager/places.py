@@ -76,7 +76,7 @@ def make_folders(tree: Tree, *paths: str) -> None:
 
 def remove_transaction(tree: Tree, keep: tuple[str, ...] = ()) -> None:
     """Remove everything below ``transaction/`` but ``keep``, and the folder itself where nothing was kept."""
-    for name in _names(tree, TRANSACTION):
+    for name in names(tree, TRANSACTION):
         path = f"{TRANSACTION}/{name}"
         if path not in keep:
             remove(tree, path)
@@ -84,7 +84,8 @@ def remove_transaction(tree: Tree, keep: tuple[str, ...] = ()) -> None:
         tree.remove_directory(TRANSACTION)
 
 
-def _names(tree: Tree, path: str) -> list[str]:
+def names(tree: Tree, path: str) -> list[str]:
+    """What is in a folder, if one is there."""
     found = tree.look(path)
     return tree.list(path) if found is not None and found.kind == DIRECTORY else []
 

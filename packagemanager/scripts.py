@@ -164,10 +164,7 @@ class Scripts:
         taken_away.let_go(self._tree)
         left: list[tuple[str, str]] = []
         for path in (UNPACKED, FOLDER):
-            try:
-                places.remove(self._tree, path)
-            except OSError as error:
-                left += discarded.set_aside(self._tree, path, error)
+            left += discarded.remove(self._tree, path)
         return left
 
     def call(self, call: Call) -> None:

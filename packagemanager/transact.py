@@ -290,7 +290,7 @@ class Manager:
             # Refused is before anything ran; and what ran may have changed what the plan is about.
             rough = planner.make(changes, incoming, order.wanted, database, ground, Counting(), rough=True)
             self._check_scripts(turns, rough, ground)
-            self._run_before(order, turns, rough, ground)
+            self._run_before(turns, rough, ground)
             del rough
             database = Database(self.tree)
             ground = Ground(self.tree, database)
@@ -302,10 +302,10 @@ class Manager:
         self._report("plan", 1, 1)
         if self._run is not None and not scripts_before:
             self._check_scripts(turns, plan, ground)
-            self._run_before(order, turns, plan, ground)
+            self._run_before(turns, plan, ground)
         return plan
 
-    def _run_before(self, order: Order, turns: Turns, plan: Plan, ground: Ground) -> None:
+    def _run_before(self, turns: Turns, plan: Plan, ground: Ground) -> None:
         """prerm and preinst, if there are any. What will be run afterwards is written down, what is in danger kept."""
         from packagemanager import script_plan, taken_away
 

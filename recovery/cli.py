@@ -1,7 +1,8 @@
 """The device's command, run in the OS: the same binary as the recovery image's /init.
 
 It reads the journal and tells, says that the OS runs well, asks for recovery, and makes updates
-(`recovery.cli_update`). Exit codes: 0 done, 1 error, 2 nothing to do, 4 a restart is needed.
+(`recovery.cli_update`). Exit codes: 0 done, 1 error, 2 nothing to do, 4 a restart is needed; of `packages` also 5:
+dpkg or apt is at work.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ _EXAMPLES = """examples:
   unbrick log                        what happened, oldest first
   unbrick journal show --json        every record of the journal
 
-exit codes: 0 done, 1 error, 2 nothing to do, 4 done, and a restart is needed
+exit codes: 0 done, 1 error, 2 nothing to do, 4 done, and a restart is needed; of `unbrick packages` also 5: dpkg or
+apt is at work
 """
 
 

@@ -32,15 +32,17 @@ if TYPE_CHECKING:
 SYSTEM = cli_update.SYSTEM
 SCRATCH = "/run/unbrick/scratch"
 _LOOKING = ("status", "plan", "verify")
-_EXAMPLES = """examples:
+_EXIT_CODES = """
+exit codes: 0 done, 1 error, or something is damaged, 2 nothing to do, 4 done, and a restart is needed,
+5 dpkg or apt is at work
+"""
+_EXAMPLES = f"""examples:
   unbrick packages status --json               all that a master has to know of this device
   unbrick packages plan /data/t.ubk            what would change, step by step
   unbrick packages apply /data/t.ubk           bring the device to the transaction's packages
   unbrick packages undo                        back to the packages before, while they are not confirmed
   unbrick mark-good                            the OS runs well with them: confirm them
-
-exit codes: 0 done, 1 error, 2 nothing to do, 4 done, and a restart is needed, 5 dpkg or apt is at work
-"""
+{_EXIT_CODES}"""
 
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], text: str) -> None:
@@ -49,7 +51,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], text: 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     own = parser.add_subparsers(required=True, metavar="VERB")
     for verb in (*cli.VERBS, *VERBS):
-        described = verb.description or verb.summary
+        described = "\n\n".join(filter(None, (verb.summary, verb.description)))
         added = own.add_parser(verb.name, help=verb.summary, description=described, epilog=_epilog(verb))
         added.formatter_class = argparse.RawDescriptionHelpFormatter
         added.add_argument("--json", action="store_true", help="say the result as JSON")
@@ -59,7 +61,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], text: 
 
 
 def _epilog(verb: cli.Verb) -> str:
-    return "\n".join(["examples:", *(f"  {line}" for line in verb.examples)]) if verb.examples else ""
+    return "\n".join(["examples:", *(f"  {line}" for line in verb.examples), _EXIT_CODES])
 
 
 def _add(parser: argparse.ArgumentParser, option: cli.Option) -> None:
@@ -190,7 +192,7 @@ _OUTCOMES = {
         "the packages that ran well were dropped here once; they are tried again at the next start: unbrick reboot",
     ),
 }
-_RESTART = cli.Option("--restart", "restart where that is needed", flag=True)
+_RESTART = cli.Option("--restart", "restart where that is needed, once for the same set", flag=True)
 VERBS = (
     cli.Verb(
         "undo",

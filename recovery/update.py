@@ -171,6 +171,8 @@ def waits_for_restart(record: Record) -> bool:
 
 def check_confirmed(record: Record) -> None:
     """Only what runs well is changed. Raises ``UpdateError`` for anything else."""
+    if record.state == "PACKAGES_PENDING":
+        raise UpdateError("packages-pending", f"the device is in {record.state}")
     if record.state != "CONFIRMED":
         raise UpdateError("not-confirmed", f"the device is in {record.state}")
 

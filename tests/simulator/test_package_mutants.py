@@ -182,17 +182,16 @@ class UndoesFromTheFront(Engine):
 
 
 class RemovesThePhaseFirst(Engine):
-    def _remove(self) -> Left:
+    def _remove_folder(self) -> None:
         if self._tree.look(places.PHASE) is not None:
             self._tree.unlink(places.PHASE)
-        return super()._remove()
+        super()._remove_folder()
 
 
 class LeavesTheFolder(Engine):
-    def _remove(self) -> Left:
+    def _remove_folder(self) -> None:
         if self._tree.look(places.PHASE) is not None:
             self._tree.unlink(places.PHASE)
-        return ()
 
 
 def forgets(phase: str) -> type[Engine]:

@@ -283,7 +283,8 @@ def test_whoever_owns_a_folder_cannot_lead_an_undo_elsewhere(monkeypatch: pytest
         assert Manager(tree).apply(world.install(p("2", {"/srv/app/conf/x": b"2\n"}))) == ON_TRIAL
         as_user(lambda: (root / "srv/app/conf/mine").write_text("mine"))
         as_user(lambda: (root / "srv/app/conf/mine").rename(root / "srv/app/conf/x"))
-        sync, swapped = tree.sync, []
+        sync = tree.sync
+        swapped: list[bool] = []
 
         def swap() -> None:
             (root / "srv/app/conf").rename(root / "srv/app/old")
