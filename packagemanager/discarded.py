@@ -38,9 +38,11 @@ def remove(tree: Tree, path: str, how: Callable[[Tree, str], None] = places.remo
     return (("", f"{said}; it is now /{name}, and that is tried again"),)
 
 
-def try_again(tree: Tree) -> None:
+def try_again(tree: Tree, path: str = places.DISCARDED) -> None:
     """Remove what could not be removed before, as far as it can be now. Never raises ``OSError``."""
     try:
-        places.remove(tree, places.DISCARDED)
+        for name in places.names(tree, path):
+            try_again(tree, f"{path}/{name}")
+        places.remove(tree, path)
     except OSError:
         return

@@ -132,6 +132,17 @@ class Root:
             raise OSError(errno.EINVAL, "not a file", path)
         return os.fdopen(descriptor, "rb", buffering=0)
 
+    def is_plain(self, path: str) -> bool:
+        descriptor = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return not os.listxattr(descriptor)
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                raise
+            return True
+        finally:
+            os.close(descriptor)
+
     def ahead(self, path: str) -> None:
         try:
             descriptor = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -195,6 +206,8 @@ class Root:
         (source, old_name), (target, new_name) = self._at(old, new)
         os.rename(old_name, new_name, src_dir_fd=source, dst_dir_fd=target)
         self._changed(old, new)
+        if old in self._folders:  # a folder that was walked: what is below it is elsewhere now
+            self._forget()
 
     def unlink(self, path: str) -> None:
         ((folder, name),) = self._at(path)

@@ -23,11 +23,13 @@ from packagemanager.whole_file import read_whole
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeVar
 
     from packagemanager.process import Ended
     from packagemanager.script_plan import ScriptPlan
     from packagemanager.tree import Tree
 
+    Answer = TypeVar("Answer")
     Run = Callable[[str, Sequence[str], Mapping[str, str]], Ended]
 
 FOLDER = places.SCRIPTS
@@ -134,7 +136,7 @@ class Scripts:
         Returns: what failed, as `engine.Resumed.left` has it.
         """
         try:
-            begun = self.begun()
+            begun = _twice(self.begun)
         except OSError:
             begun = True  # nobody knows; a script that did nothing has nothing to take back
         return [*self._tell_back(), *taken_away.bring_back(self._tree)] if begun else []
@@ -217,7 +219,7 @@ class Scripts:
         self._tree.rename(f"{path}{NEXT}", path)
 
     def _plan(self) -> ScriptPlan:
-        text = _read(self._tree, f"{FOLDER}/{PLAN}")
+        text = _twice(lambda: _read(self._tree, f"{FOLDER}/{PLAN}"))
         if text is None:
             raise DatabaseError("the list of the transaction's scripts is not there", "run: unbrick packages repair")
         return script_plan.decode(text)
@@ -349,6 +351,14 @@ def _read(tree: Tree, path: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | Non
         return read_whole(tree, path, bytes_max)
     except ValueError as error:
         raise DatabaseError(f"/{path} is damaged: {error}", "look what wrote it") from None
+
+
+def _twice(look: Callable[[], Answer]) -> Answer:
+    """A disk that refuses once is asked again."""
+    try:
+        return look()
+    except OSError:
+        return look()
 
 
 def _make_folder(tree: Tree, path: str) -> None:

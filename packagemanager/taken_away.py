@@ -56,46 +56,68 @@ def keep(tree: Tree, turns: Turns, ground: Ground) -> None:
     check_kept(tree, operations)
     tree.make_directory(FOLDER)
     try:
-        _keep_files(tree, operations, there, guarded)
-    except OSError:
+        kept = _keep_files(tree, operations, there, guarded)
+        inodes = [found.inode[1] if (found := steps.look(tree, one.path)) else 0 for one in kept]
+        above = keeping.kept_folders(tree, folders | places.above(there))
+        # What the helper replaces by a link comes back; else what has become a link stays one.
+        above = [_replaced(one) if one.path in folders and named[one.path] else one for one in above]
+        tree.write(LIST, (plan_file.encode_plan(Plan([*kept, *above], [*inodes, *([0] * len(above))], {})),))
+    except (OSError, ValueError) as error:
         keeping.let_go(tree, operations, _kept)  # nothing has changed yet, and names of one file shall stay that
-        raise
-    inodes = [found.inode[1] if (found := steps.look(tree, one.path)) else 0 for one in operations]
-    operations += keeping.kept_folders(tree, folders | places.above(there))
-    # What the helper replaces by a link comes back; else what has become a link stays one.
-    operations = [_replaced(one) if one.path in folders and named[one.path] else one for one in operations]
-    try:
-        raw = plan_file.encode_plan(Plan(operations, inodes + [0] * (len(operations) - len(inodes)), {}))
-    except ValueError as error:
+        if isinstance(error, OSError):
+            raise
         raise RefusedError(
             f"what scripts may take away cannot be noted: {error}", "make the transaction smaller"
         ) from None
-    tree.write(LIST, (raw,))
 
 
 def _keep_files(
     tree: Tree, operations: Sequence[Operation], there: Mapping[str, Stat], guarded: Container[str]
-) -> None:
+) -> list[Operation]:
     """Configuration is copied: who reads it may ask for one name (cron does), and an owner who edits what comes back
-    edits no other file.
+    edits no other file. The operations of those are ``kept``; the others get second names.
     """
+    names: dict[tuple[int, int], int] = {}
+    for one in operations:
+        names[there[one.path].inode] = names.get(there[one.path].inode, 0) + 1
     firsts: dict[tuple[int, int], str] = {}
+    done = []
     for number, operation in enumerate(operations):
-        found, kept = there[operation.path], _kept(number)
+        found = there[operation.path]
+        is_copied = operation.path in guarded and names[found.inode] == 1 and _is_copied(tree, number, operation, found)
+        done.append(Operation(REMOVE, operation.path, kept=is_copied))
+        if is_copied:
+            continue
         # As `keeping.keep`: names of one file stay names of one.
-        source = firsts.get(found.inode)
-        if source is None and operation.path in guarded and found.kind == FILE and found.size <= COPIED_BYTES_MAX:
-            tree.write(kept, (read_whole(tree, operation.path, COPIED_BYTES_MAX) or b"",))
-            tree.set_attributes(kept, found.mode, found.uid, found.gid, found.mtime)
+        source = firsts.setdefault(found.inode, operation.path)
+        try:
+            tree.hard_link(source, _kept(number))
+        except OSError as error:
+            # On a file system of its own, say: no reason to refuse the transaction. What is lost of it is told then.
+            if error.errno not in steps.IN_THE_WAY:
+                raise
         else:
-            try:
-                tree.hard_link(source or operation.path, kept)
-            except OSError as error:
-                # On a file system of its own, say: no reason to refuse the transaction. What is lost is told then.
-                if error.errno not in steps.IN_THE_WAY:
-                    raise
-                continue
-        firsts.setdefault(found.inode, kept)
+            firsts[found.inode] = _kept(number)
+    return done
+
+
+def _is_copied(tree: Tree, number: int, operation: Operation, found: Stat) -> bool:
+    """Where a copy would not be the same, or the disk does not read it, there is none."""
+    if found.kind != FILE or found.size > COPIED_BYTES_MAX:
+        return False
+    try:
+        content = read_whole(tree, operation.path, COPIED_BYTES_MAX) if tree.is_plain(operation.path) else None
+    except (OSError, ValueError):
+        return False
+    if content is None:
+        return False
+    _copy(tree, content, found, _kept(number))
+    return True
+
+
+def _copy(tree: Tree, content: bytes, found: Stat, path: str) -> None:
+    tree.write(path, (content,))
+    tree.set_attributes(path, found.mode, found.uid, found.gid, found.mtime)
 
 
 def _replaced(one: Operation) -> Operation:
@@ -114,9 +136,9 @@ def bring_back(
     """
     try:
         operations = _noted(tree).operations
+        left = _copy_again(tree, operations) if scripts_follow else []
     except (ValueError, OSError) as error:
         return [("", f"what scripts took away stays away: /{LIST}: {error}")]
-    left = []
     for number, operation in reversed(list(enumerate(operations))):
         alive()
         try:
@@ -132,6 +154,28 @@ def bring_back(
             tree.sync()
     except OSError as error:
         left.append(("", f"what scripts took away may not be back: {error}"))
+    return left
+
+
+def _copy_again(tree: Tree, operations: Sequence[Operation]) -> list[tuple[str, str]]:
+    """Copies of the copies that come back before scripts are told: these may take them away once more. Durable.
+
+    Raises ``OSError``: they are not.
+    """
+    left = []
+    copied = False
+    for number, operation in enumerate(operations):
+        try:
+            found = tree.look(_kept(number)) if operation.kept else None
+            if found is not None and not _is_there(tree, operation, scripts_follow=True):
+                places.remove(tree, _again(number))
+                _copy(tree, read_whole(tree, _kept(number), COPIED_BYTES_MAX) or b"", found, _again(number))
+                copied = True
+        except (OSError, ValueError) as error:
+            places.remove(tree, _again(number))
+            left.append((operation.path, f"it is away until scripts are told: {error}"))
+    if copied:
+        tree.sync()
     return left
 
 
@@ -160,27 +204,39 @@ def _kept(number: int) -> str:
     return f"{FOLDER}/{number}"
 
 
+def _again(number: int) -> str:
+    return f"{FOLDER}/{number}.again"
+
+
 def _is_moved(tree: Tree, path: str) -> bool:
     names = (path, *places.above([path]))
     return any(tree.look(f"{name}{moved}") is not None for name in names for moved in MOVED)
 
 
-def _back(tree: Tree, number: int, operation: Operation, scripts_follow: bool) -> str:
+def _is_there(tree: Tree, operation: Operation, scripts_follow: bool) -> bool:
     found = steps.look(tree, operation.path)
-    is_back = found is not None and operation.act == KEEP_DIRECTORY
-    is_back = is_back or (found is not None and (found.kind == DIRECTORY) == (operation.act == REMOVE_DIRECTORY))
-    if is_back or (scripts_follow and _is_moved(tree, operation.path)):
+    if found is None:
+        return scripts_follow and _is_moved(tree, operation.path)
+    return operation.act == KEEP_DIRECTORY or (found.kind == DIRECTORY) == (operation.act == REMOVE_DIRECTORY)
+
+
+def _back(tree: Tree, number: int, operation: Operation, scripts_follow: bool) -> str:
+    if _is_there(tree, operation, scripts_follow):
         return ""
     if operation.act == REMOVE_DIRECTORY:
         return steps.replaced_directory_back(tree, operation)
     if operation.act == KEEP_DIRECTORY:
         return steps.back(tree, number, operation, (0, 0))
-    if tree.look(_kept(number)) is None:
-        return "what was kept of it is gone"
+    is_again = scripts_follow and operation.kept
+    source = _again(number) if is_again else _kept(number)
+    if tree.look(source) is None:
+        return "" if is_again else "what was kept of it is gone"
     steps.require_folder(tree, operation.path)
-    said = steps.put_aside(tree, operation.path) if found is not None else ""
+    said = steps.put_aside(tree, operation.path) if steps.look(tree, operation.path) is not None else ""
     steps.require_folder(tree, operation.path)
-    tree.rename(_kept(number), operation.path)
+    tree.hard_link(source, operation.path)
+    if is_again:
+        tree.unlink(source)
     return said
 
 

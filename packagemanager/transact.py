@@ -234,15 +234,15 @@ class Manager:
             serial, digest = resumed.facts.get("serial", "0"), resumed.facts.get("transaction", "")
             self.ledger.resumed(int(serial), bytes.fromhex(digest), resumed.now == TRYING)
         if resumed.now in (None, DONE):
-            resumed.left = (*resumed.left, *self._end_scripts())
+            resumed.left = (*resumed.left, *self._end_scripts(is_good=resumed.found == DONE))
         return resumed
 
-    def _end_scripts(self) -> Left:
+    def _end_scripts(self, is_good: bool = False) -> Left:
         """No transaction is under way: scripts that began for one that was not called good are told so."""
         if self._run is None:
             return ()
         scripts = Scripts(self.tree, self._run)
-        return (*scripts.back(), *scripts.forget())
+        return (*(() if is_good else scripts.back()), *scripts.forget())
 
     def _prepare(self, order: Order, database: Database, live: bool | None) -> bool:
         """Steps 1 to 4: everything that is new is durable beside the old. Whether it waits for the next start."""
@@ -386,7 +386,7 @@ class Manager:
     def _settle(self) -> str:
         call_good(self.tree)  # durable with the phase
         self.engine.done()
-        self._end_scripts()
+        self._end_scripts(is_good=True)
         return DONE
 
 

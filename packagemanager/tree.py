@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 
         def open(self, path: str) -> Reader: ...
 
+        def is_plain(self, path: str) -> bool:
+            """Whether a file has no extended attributes (xattr(7)): no access control list, no capability, no label."""
+
         def ahead(self, path: str) -> None:
             """A file's content will be asked for soon, if there is a file. A hint: never an error, nothing changes."""
 

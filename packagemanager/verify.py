@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MISSING, CHANGED, UNREADABLE, OTHER_KIND = "missing", "changed", "unreadable", "of another kind"
 SEPARATED = "no longer the same file"
 # Of attributes, where the content is right:
-OTHER_MODE, OTHER_OWNER, OTHER_TARGET = "another mode", "another owner", "leads elsewhere"
+OTHER_MODE, OTHER_OWNER, OTHER_TARGET = "another mode", "another owner", "a link that leads elsewhere"
 # Of what is remembered:
 NO_RECORD, NO_LIST = "no record of its files", "dpkg's list of it is not right"
 MD5_CHARACTERS = 32

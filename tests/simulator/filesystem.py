@@ -84,6 +84,7 @@ class FileSystem:
         self.error_from = (NEVER, 0)
         self.read_errors: dict[int, int] = {}
         self.blocks_max = self.inodes_max = NEVER
+        self.labelled: set[str] = set()
         self._next_inode = max(self.base.nodes) + 1
         self._folder_blocks: dict[int, int] = {}
         self._locks: set[str] = set()
@@ -120,6 +121,9 @@ class FileSystem:
     def open(self, path: str) -> io.BytesIO:
         self._look()
         return io.BytesIO(self._node(path, FILE).content)
+
+    def is_plain(self, path: str) -> bool:
+        return path not in self.labelled
 
     def ahead(self, path: str) -> None:
         pass

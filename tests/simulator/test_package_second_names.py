@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from packagemanager import places, scripts
+from packagemanager import discarded, places, scripts
 from packagemanager.engine import Engine
 from packagemanager.errors import PackageError
 from packagemanager.process import Ended
@@ -22,7 +22,18 @@ from statemachine.record import Record
 from tests.programs.package_constructs import Package, p
 from tests.simulator.filesystem import FileSystem
 from tests.simulator.package_world import World
-from tests.simulator.test_package_undo import SCRIPT, Acting, Recovery, content, edit, findings, installed
+from tests.simulator.test_package_undo import (
+    MOVING,
+    ONE,
+    SCRIPT,
+    TWO,
+    Acting,
+    Recovery,
+    content,
+    edit,
+    findings,
+    installed,
+)
 
 pytestmark = pytest.mark.requirement("M8", "M13")
 
@@ -315,3 +326,151 @@ def as_user(work: Callable[[], object]) -> None:
             os._exit(1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+
+
+def test_conffiles_that_are_one_file_stay_one() -> None:
+    def of(version: str, **controls: str) -> Package:
+        return p(version, {"/etc/a": b"1\n", "/usr/bin/x": version.encode()}, hard_links={"/etc/b": "/etc/a"},
+                 conffiles=["/etc/a", "/etc/b"], controls=controls)  # fmt: skip
+
+    def is_one(tree: FileSystem) -> bool:
+        found = [tree.look(f"etc/{name}") for name in "ab"]
+        return all(one is not None and one.inode == found[0].inode for one in found if found[0] is not None)
+
+    tree, world = installed(of("1", postrm=SCRIPT))
+    assert Manager(tree, run=Acting(tree, {})).apply(world.install(of("2", postinst=SCRIPT)), settle=True) == DONE
+    assert is_one(tree)
+    assert Manager(tree, run=Acting(tree, {})).apply(world.install(remove=["p"]), settle=True) == DONE
+    assert is_one(tree)
+    assert content(tree, "etc/b") == b"1\n"
+
+
+class FailsOnce:
+    """The disk refuses the first look at, or opening of, what ``is_meant``."""
+
+    def __init__(self, act: Callable[[str], object], is_meant: Callable[[str], bool]) -> None:
+        self.act = act
+        self.is_meant = is_meant
+        self.failed = False
+
+    def __call__(self, path: str) -> object:
+        if self.is_meant(path) and not self.failed:
+            self.failed = True
+            raise OSError(errno.EIO, "once")
+        return self.act(path)
+
+
+@pytest.mark.fault("S7")
+def test_a_look_that_fails_takes_no_good_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, world = installed(ONE)
+    told: list[str] = []
+    manager = Manager(tree, run=Acting(tree, MOVING | {"p.postrm abort-upgrade": lambda _tree: told.append("back")}))
+    assert manager.apply(world.install(TWO)) == ON_TRIAL
+    look = tree.look
+    for after in (DONE, None):
+        failing = FailsOnce(look, lambda path: path == places.SCRIPTS_BEGUN and look(places.TRANSACTION) is None)
+        monkeypatch.setattr(tree, "look", failing)
+        assert (manager.settle() if after else manager.resume().now) == after
+    assert (told, content(tree, "etc/old.conf")) == ([], None)
+
+
+@pytest.mark.fault("S7")
+def test_scripts_are_told_though_their_list_does_not_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, world = installed(ONE)
+    acts = {**MOVING, "p.postinst configure": lambda _tree: None}
+    manager = Manager(tree, run=Acting(tree, acts))
+    assert manager.apply(world.install(TWO)) == ON_TRIAL
+    failing = FailsOnce(tree.open, lambda path: path == f"{places.SCRIPTS}/{scripts.PLAN}")
+    monkeypatch.setattr(tree, "open", failing)
+    assert manager.undo() == ()
+    assert failing.failed
+    assert tree.list("etc") == ["old.conf"]
+
+
+def test_what_recovery_brought_back_comes_back_again_where_a_script_removes_it() -> None:
+    tree, world = installed(CONFFILE)
+    new = p("2", {"/usr/bin/x": b""}, controls=dict.fromkeys(("preinst", "postinst", "postrm"), SCRIPT))
+
+    def abort(tree: FileSystem) -> None:
+        places.remove(tree, "etc/c")
+        if tree.look("etc/c.old") is not None:
+            tree.rename("etc/c.old", "etc/c")
+
+    acts = {
+        "p.preinst upgrade": lambda tree: tree.rename("etc/c", "etc/c.old"),
+        "p.postinst configure": lambda tree: tree.unlink("etc/c.old"),
+        "p.postrm abort-upgrade": abort,
+    }
+    assert Manager(tree, run=Acting(tree, acts)).apply(world.install(new)) == ON_TRIAL
+    tree.sync()
+    disk = tree.restarted()
+    undo(Recovery(disk), Record())  # type: ignore[arg-type]
+    disk = disk.restarted([])
+    assert content(disk, "etc/c") == b"1\n"
+    assert tree.list("etc") == []
+    assert Manager(disk, run=Acting(disk, acts)).resume().left == ()
+    assert content(disk, "etc/c") == b"1\n"
+
+
+@pytest.mark.parametrize("kept_as", ["labelled", "unreadable", "plain"])
+def test_a_copy_is_made_where_it_is_the_same(monkeypatch: pytest.MonkeyPatch, kept_as: str) -> None:
+    """An access control list is no part of a copy, and a bad sector no reason to keep a package for ever."""
+    tree, world = installed(CONFFILE)
+    conffile, open_file = tree.look("etc/c"), tree.open
+    assert conffile is not None
+
+    def opened(path: str) -> object:
+        if kept_as == "unreadable" and path == "etc/c":
+            raise OSError(errno.EIO, "bad sector")
+        return open_file(path)
+
+    monkeypatch.setattr(tree, "open", opened)
+    if kept_as == "labelled":
+        tree.labelled.add("etc/c")
+    new = Package("q", "1", {"/usr/bin/q": b""}, controls={"postinst": SCRIPT})
+    acts = {"p.postrm purge": lambda tree: tree.unlink("etc/c")}
+    removed = world.install(new, remove=["p"])
+    kept: list[bool] = []
+
+    def look_at_it(tree: FileSystem) -> None:
+        found = tree.look(f"{places.SCRIPTS}/files/0")
+        kept.append(found is not None and found.inode == conffile.inode)
+
+    tree.write("var/lib/dpkg/info/p.prerm", [SCRIPT.encode()])
+    acts["p.prerm remove"] = look_at_it
+    assert Manager(tree, run=Acting(tree, acts)).apply(removed, settle=True) == DONE
+    assert kept == [kept_as != "plain"]
+
+
+def test_what_the_owner_saves_while_a_folder_goes_aside_is_not_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, world = installed(CONFFILE)
+    new = p("2", {"/etc/c/d": b"new\n"}, controls={"preinst": SCRIPT, "postinst": SCRIPT})
+    acts = {
+        "p.preinst upgrade": lambda tree: tree.unlink("etc/c"),
+        "p.postinst configure": lambda tree: tree.write("etc/c/cache", [b""]),
+    }
+    manager = Manager(tree, run=Acting(tree, acts))
+    assert manager.apply(world.install(new)) == ON_TRIAL
+    sync = tree.sync
+
+    def saving() -> None:
+        sync()
+        if tree.look("etc/c.unbrick-undone") is not None and tree.look("etc/c") is None:
+            tree.write("etc/c", [b"mine\n"])
+
+    monkeypatch.setattr(tree, "sync", saving)
+    left = [reason for path, reason in manager.undo() if path == "etc/c"]
+    assert content(tree, "etc/c") == b"mine\n"
+    assert any("it is now /var/lib/unbrick/packages/lost/c.unbrick-undone" in reason for reason in left)
+
+
+def test_of_what_cannot_be_removed_the_rest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, world = installed(p("1", {"/usr/bin/p": b"1\n", "/usr/bin/other": b"1\n"}))
+    new = p("2", {"/usr/bin/p": b"2\n", "/usr/bin/other": b"2\n"})
+    assert Manager(tree).apply(world.install(new), live=False) == WAITS_FOR_RESTART
+    immutable(tree, monkeypatch, "usr/bin/p")
+    finish(Recovery(tree), Record())  # type: ignore[arg-type]
+    discarded.try_again(tree)
+    folder = f"{places.DISCARDED}/transaction.unbrick-undone"
+    assert tree.list(folder) == ["old"]
+    assert len(tree.list(f"{folder}/old")) == 1

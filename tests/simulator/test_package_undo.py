@@ -347,14 +347,11 @@ def test_what_refuses_is_told_and_the_scripts_are_not_told_again(monkeypatch: py
         tree.unlink(taken_away.LIST)
         tree.write(taken_away.LIST, [b"rotten"])
     else:
-        rename = tree.rename
 
         def full(old: str, new: str) -> None:
-            if new == "etc/old.conf":
-                raise OSError(errno.ENOSPC, "no room")
-            rename(old, new)
+            raise OSError(errno.ENOSPC, "no room")
 
-        monkeypatch.setattr(tree, "rename", full)
+        monkeypatch.setattr(tree, "hard_link", full)
     left = dict(manager.undo())
     assert tree.look(taken_away.FOLDER) is None
     if refused == "a loop":

@@ -223,3 +223,22 @@ def test_the_file_system_below_an_overlay_is_flushed_by_itself(
     monkeypatch.setattr(os.path, "ismount", lambda path: path == str(data))
     assert not is_layered()
     assert flushed(monkeypatch, running_root.running_root(root.folder)) == [root.folder]
+
+
+def test_a_folder_that_was_renamed_is_not_walked_any_more(root: Root) -> None:
+    root.make_directory("folder")
+    root.write("folder/file", [b"old"])
+    root.rename("folder", "elsewhere")
+    root.make_directory("folder")
+    root.write("folder/new", [b"new"])
+    assert (root.list("folder"), root.list("elsewhere")) == (["new"], ["file"])
+
+
+def test_a_file_with_extended_attributes_is_not_plain(root: Root) -> None:
+    root.write("file", [b""])
+    assert root.is_plain("file")
+    try:
+        os.setxattr(f"{root.folder}/file", "user.note", b"x")
+    except OSError:
+        pytest.skip("this file system has none")
+    assert not root.is_plain("file")
