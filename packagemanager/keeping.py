@@ -67,29 +67,20 @@ def kept_folders(tree: Tree, folders: Iterable[str]) -> list[Operation]:
     ]
 
 
-def let_go(
-    tree: Tree,
-    operations: Sequence[Operation],
-    name: Callable[[int], str] = places.old,
-    inodes: Sequence[int] | None = None,
-) -> None:
-    """What was kept is given up: names of one file that an overlay made two are one again, where they still are the
-    same. What cannot be looked at is left. Raises ``OSError``: the disk's.
-
-    ``inodes``: of what was at each path once it was kept. Where files have changed since, only what is still that file
-    is meant: a new one may have the size and the time of the old one.
+def let_go(tree: Tree, operations: Sequence[Operation]) -> None:
+    """What was kept is given up, and nothing has changed: names of one file that an overlay made two are one again,
+    where they still are the same. What cannot be looked at is left. Raises ``OSError``: the disk's.
     """
     firsts: set[tuple[int, int]] = set()
     for number, operation in enumerate(operations):
         if not is_kept(operation):
             continue
         try:
-            kept, found = tree.look(name(number)), steps.look(tree, operation.path)
+            kept, found = tree.look(places.old(number)), steps.look(tree, operation.path)
             if kept is None or found is None:
                 continue
-            is_meant = inodes is None or found.inode[1] == inodes[number]
-            if is_meant and kept.inode in firsts and found.inode != kept.inode and steps.is_same(kept, found):
-                tree.rename(name(number), operation.path)
+            if kept.inode in firsts and found.inode != kept.inode and steps.is_same(kept, found):
+                tree.rename(places.old(number), operation.path)
             firsts.add(kept.inode)
         except OSError as error:
             if error.errno not in steps.IN_THE_WAY:

@@ -163,11 +163,20 @@ class Scripts:
 
         Returns: what cannot be removed, as `engine.Resumed.left` has it.
         """
-        taken_away.let_go(self._tree)
+        self._end_for_good()
         left: list[tuple[str, str]] = []
         for path in (UNPACKED, FOLDER):
             left += discarded.remove(self._tree, path)
         return left
+
+    def _end_for_good(self) -> None:
+        """Nobody tells scripts any more: else a cut could leave the mark that they began, and not what is kept."""
+        try:
+            if self.begun():
+                places.remove(self._tree, places.SCRIPTS_BEGUN)
+                self._tree.sync()
+        except OSError:
+            return  # what cannot be removed is seen to by who called
 
     def call(self, call: Call) -> None:
         """Run a script, if there is one, and what is to be tried when it fails. Raises: ScriptError."""
@@ -205,8 +214,11 @@ class Scripts:
         self._tree.write(f"{UNPACKED}/control", (f"Package: {call.package}\n".encode(),))
 
     def marked(self, name: str) -> bytes | None:
-        """What a mark says that was made under this kernel."""
-        text = _read(self._tree, f"{FOLDER}/{name}")
+        """What a mark says that was made under this kernel. One that does not read says nothing."""
+        try:
+            text = _twice(lambda: _read(self._tree, f"{FOLDER}/{name}"))
+        except (OSError, DatabaseError):
+            return None
         if text is None or not text.startswith(self._boot + b"\n"):
             return None
         return text[len(self._boot) + 1 :]

@@ -57,15 +57,12 @@ def keep(tree: Tree, turns: Turns, ground: Ground) -> None:
     tree.make_directory(FOLDER)
     try:
         kept = _keep_files(tree, operations, there, guarded)
-        inodes = [found.inode[1] if (found := steps.look(tree, one.path)) else 0 for one in kept]
         above = keeping.kept_folders(tree, folders | places.above(there))
         # What the helper replaces by a link comes back; else what has become a link stays one.
         above = [_replaced(one) if one.path in folders and named[one.path] else one for one in above]
-        tree.write(LIST, (plan_file.encode_plan(Plan([*kept, *above], [*inodes, *([0] * len(above))], {})),))
-    except (OSError, ValueError) as error:
-        keeping.let_go(tree, operations, _kept)  # nothing has changed yet, and names of one file shall stay that
-        if isinstance(error, OSError):
-            raise
+        noted = Plan([*kept, *above], [0] * (len(kept) + len(above)), {})
+        tree.write(LIST, (plan_file.encode_plan(noted),))
+    except ValueError as error:
         raise RefusedError(
             f"what scripts may take away cannot be noted: {error}", "make the transaction smaller"
         ) from None
@@ -98,7 +95,24 @@ def _keep_files(
                 raise
         else:
             firsts[found.inode] = _kept(number)
+            _one_again(tree, number, operation)
     return done
+
+
+def _one_again(tree: Tree, number: int, operation: Operation) -> None:
+    """An overlay has copied the first name of a file of its lower layer; the others are names of that copy at once, as
+    a plan that is made now has to see one file.
+    """
+    kept, found = tree.look(_kept(number)), steps.look(tree, operation.path)
+    if kept is None or found is None or kept.inode == found.inode or not steps.is_same(kept, found):
+        return
+    try:
+        tree.rename(_kept(number), operation.path)
+    except OSError as error:
+        if error.errno not in steps.IN_THE_WAY:
+            raise
+    if tree.look(_kept(number)) is None:
+        tree.hard_link(operation.path, _kept(number))
 
 
 def _is_copied(tree: Tree, number: int, operation: Operation, found: Stat) -> bool:
@@ -136,9 +150,11 @@ def bring_back(
     """
     try:
         operations = _noted(tree).operations
-        left = _copy_again(tree, operations) if scripts_follow else []
+        if scripts_follow:
+            _copy_again(tree, operations)
     except (ValueError, OSError) as error:
         return [("", f"what scripts took away stays away: /{LIST}: {error}")]
+    left = []
     for number, operation in reversed(list(enumerate(operations))):
         alive()
         try:
@@ -157,26 +173,23 @@ def bring_back(
     return left
 
 
-def _copy_again(tree: Tree, operations: Sequence[Operation]) -> list[tuple[str, str]]:
-    """Copies of the copies that come back before scripts are told: these may take them away once more. Durable.
-
-    Raises ``OSError``: they are not.
+def _copy_again(tree: Tree, operations: Sequence[Operation]) -> None:
+    """Copies of the copies that come back before scripts are told: these may take them away once more. Durable, or not
+    there: then a link comes back, and it is a second name until scripts were told.
     """
-    left = []
-    copied = False
-    for number, operation in enumerate(operations):
-        try:
+    copies: list[str] = []
+    try:
+        for number, operation in enumerate(operations):
             found = tree.look(_kept(number)) if operation.kept else None
             if found is not None and not _is_there(tree, operation, scripts_follow=True):
+                copies.append(_again(number))
                 places.remove(tree, _again(number))
                 _copy(tree, read_whole(tree, _kept(number), COPIED_BYTES_MAX) or b"", found, _again(number))
-                copied = True
-        except (OSError, ValueError) as error:
-            places.remove(tree, _again(number))
-            left.append((operation.path, f"it is away until scripts are told: {error}"))
-    if copied:
-        tree.sync()
-    return left
+        if copies:
+            tree.sync()
+    except (OSError, ValueError):
+        for copy in copies:
+            places.remove(tree, copy)
 
 
 def _saved(tree: Tree, number: int, operation: Operation) -> str:
@@ -184,15 +197,6 @@ def _saved(tree: Tree, number: int, operation: Operation) -> str:
         return f"; it is now /{steps.saved(tree, _kept(number), operation.path)}"
     except OSError as error:
         return f"; nor can it be kept: {error.strerror}"
-
-
-def let_go(tree: Tree) -> None:
-    """See `keeping.let_go`; as far as it can be done: it is only space that names of one file save."""
-    try:
-        plan = _noted(tree)
-        keeping.let_go(tree, plan.operations, _kept, plan.inodes)
-    except (ValueError, OSError):
-        return
 
 
 def _noted(tree: Tree) -> Plan:
@@ -227,10 +231,10 @@ def _back(tree: Tree, number: int, operation: Operation, scripts_follow: bool) -
         return steps.replaced_directory_back(tree, operation)
     if operation.act == KEEP_DIRECTORY:
         return steps.back(tree, number, operation, (0, 0))
-    is_again = scripts_follow and operation.kept
+    is_again = scripts_follow and operation.kept and tree.look(_again(number)) is not None
     source = _again(number) if is_again else _kept(number)
     if tree.look(source) is None:
-        return "" if is_again else "what was kept of it is gone"
+        return "what was kept of it is gone"
     steps.require_folder(tree, operation.path)
     said = steps.put_aside(tree, operation.path) if steps.look(tree, operation.path) is not None else ""
     steps.require_folder(tree, operation.path)

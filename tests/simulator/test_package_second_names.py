@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from recovery.package_commit import settle
 from recovery.packages import finish, undo
 from statemachine.record import Record
 from tests.programs.package_constructs import Package, p
-from tests.simulator.filesystem import FileSystem
+from tests.simulator.filesystem import FileSystem, after_cut, survivors
 from tests.simulator.package_world import World
 from tests.simulator.test_package_undo import (
     MOVING,
@@ -96,7 +96,9 @@ def on_trial() -> tuple[FileSystem, World]:
 
 
 @pytest.mark.fault("S7")
-@pytest.mark.parametrize(("sector", "ends"), [("files/list", "good"), ("files/list", "undone"), ("plan", "undone")])
+@pytest.mark.parametrize(
+    ("sector", "ends"), [("files/list", "good"), ("files/list", "undone"), ("plan", "undone"), ("begun", "undone")]
+)
 def test_notes_that_cannot_be_read_hold_up_nothing(monkeypatch: pytest.MonkeyPatch, sector: str, ends: str) -> None:
     tree, world = on_trial()
     bad, open_file = tree.look(f"{places.SCRIPTS}/{sector}"), tree.open
@@ -474,3 +476,49 @@ def test_of_what_cannot_be_removed_the_rest_goes(monkeypatch: pytest.MonkeyPatch
     folder = f"{places.DISCARDED}/transaction.unbrick-undone"
     assert tree.list(folder) == ["old"]
     assert len(tree.list(f"{folder}/old")) == 1
+
+
+@pytest.mark.fault("S7", "S10")
+@pytest.mark.parametrize("refused", ["the flush", "room"])
+def test_what_recovery_cannot_copy_it_brings_back_by_a_second_name(
+    monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    tree, world = installed(ONE)
+    assert Manager(tree, run=Acting(tree, MOVING)).apply(world.install(TWO)) == ON_TRIAL
+    tree.sync()
+    disk = tree.restarted()
+    sync, write = disk.sync, disk.write
+
+    def failing_sync() -> None:
+        if any(name.endswith(".again") for name in disk.list(f"{places.SCRIPTS}/files")):
+            raise OSError(errno.EIO, "once")
+        sync()
+
+    def failing_write(path: str, content: Iterable[bytes]) -> None:
+        if path.endswith(".again"):
+            raise OSError(errno.ENOSPC, "no room")
+        write(path, content)
+
+    monkeypatch.setattr(disk, *(("sync", failing_sync) if refused == "the flush" else ("write", failing_write)))
+    undo(Recovery(disk), Record())  # type: ignore[arg-type]
+    assert content(disk, "etc/old.conf") == b"shipped\n"
+    assert content(disk, "usr/share/p/data") == b"needed\n"
+
+
+@pytest.mark.fault("S1", "S2", "S3")
+def test_a_cut_while_notes_go_does_not_tell_scripts_again_without_what_was_kept() -> None:
+    tree, world = installed(CONFFILE)
+    new = p("2", {"/usr/bin/x": b""}, controls=dict.fromkeys(("postinst", "postrm"), SCRIPT))
+    acts = {"p.postrm abort-upgrade": lambda tree: places.remove(tree, "etc/c")}
+    assert Manager(tree, run=Acting(tree, acts)).apply(world.install(new)) == ON_TRIAL
+    tree.sync()
+    disk = tree.restarted()
+    undo(Recovery(disk), Record())  # type: ignore[arg-type]
+    run = disk.restarted()
+    run.watch = []
+    Manager(run, run=Acting(run, acts)).resume()
+    for moment in run.watch:
+        for left in survivors(moment.pending, 40, 4):
+            again = after_cut(moment.base, left)
+            Manager(again, run=Acting(again, acts)).resume()
+            assert content(again, "etc/c") == b"1\n", moment.kind

@@ -18,6 +18,7 @@ RENAMES = {
     "packagemanager/root.py": "the tree of packages, which an engine makes survive any cut",
     "packagemanager/steps.py": "asks the tree of packages",
     "packagemanager/keeping.py": "asks it as well",
+    "packagemanager/taken_away.py": "asks it as well, before anything has changed",
     "packagemanager/scripts.py": "asks it as well: marks, of which none has to survive a cut",
     "initramfs/debian.py": "gives finished folders of the host's cache their name; a device has none",
 }
