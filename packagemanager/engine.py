@@ -6,15 +6,13 @@ module knows nothing of packages: it has a tree, a plan of operations and a few 
 
 from __future__ import annotations
 
-import errno
-
 from packagemanager import damage, discarded, keeping, places, plan_check, plan_file, room, steps, unchanged
 from packagemanager.entry import NO_DIGEST
 from packagemanager.errors import NO_ROOM, UNCHANGED, BlockedError, PackageError, RefusedError, disk_error
 from packagemanager.operation import PUT, Operation
 from packagemanager.phases import BACK, DAMAGED, DONE, FORWARD, TRYING, UNDONE, WAITING
 from packagemanager.plan_file import Plan
-from packagemanager.whole_file import read_whole
+from packagemanager.whole_file import read_again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     Answer = TypeVar("Answer")
     Left = tuple[tuple[str, str], ...]  # see `Resumed`
 
-READ_TRIES = 2
 GOES_ON = "restart, or call it again: it goes on where it is"
 
 
@@ -310,7 +307,7 @@ class Engine:
     def _written(self) -> tuple[str | None, bytes]:
         """What the phase's file says, `DAMAGED` if it does not read, and the digest of its plan."""
         try:
-            raw = self._read(places.PHASE, plan_file.PHASE_BYTES_MAX)
+            raw = read_again(self._tree, places.PHASE, plan_file.PHASE_BYTES_MAX)
             return plan_file.decode_phase(raw) if raw is not None else (None, NO_DIGEST)
         except (ValueError, OSError):
             return DAMAGED, NO_DIGEST
@@ -319,7 +316,7 @@ class Engine:
         """The first copy that reads; the one with this digest, if there is one."""
         for place in places.PLANS:
             try:
-                raw = self._read(place, plan_file.PLAN_BYTES_MAX)
+                raw = read_again(self._tree, place, plan_file.PLAN_BYTES_MAX)
                 plan = plan_file.decode_plan(raw) if raw is not None else None
             except (ValueError, OSError):
                 continue
@@ -332,15 +329,6 @@ class Engine:
         if phase not in phases or plan is None:
             raise RefusedError(f"no transaction is there for this: {phase or 'none is under way'}", "resume first")
         return plan
-
-    def _read(self, path: str, bytes_max: int) -> bytes | None:
-        for remaining in reversed(range(READ_TRIES)):
-            try:
-                return read_whole(self._tree, path, bytes_max)
-            except OSError as error:
-                if error.errno != errno.EIO or not remaining:
-                    raise
-        return None
 
     # The end.
 

@@ -18,7 +18,7 @@ import time
 from packagemanager import discarded, places, process, script_plan, taken_away, triggers
 from packagemanager.calls import INSTALLED, NEW, OLD, POSTRM, PREINST, PRERM, Call, triggered
 from packagemanager.errors import DatabaseError, ScriptError
-from packagemanager.whole_file import read_whole
+from packagemanager.whole_file import read_again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class Scripts:
     def marked(self, name: str) -> bytes | None:
         """What a mark says that was made under this kernel. One that does not read says nothing."""
         try:
-            text = _twice(lambda: _read(self._tree, f"{FOLDER}/{name}"))
+            text = _read(self._tree, f"{FOLDER}/{name}")
         except (OSError, DatabaseError):
             return None
         if text is None or not text.startswith(self._boot + b"\n"):
@@ -231,7 +231,7 @@ class Scripts:
         self._tree.rename(f"{path}{NEXT}", path)
 
     def _plan(self) -> ScriptPlan:
-        text = _twice(lambda: _read(self._tree, f"{FOLDER}/{PLAN}"))
+        text = _read(self._tree, f"{FOLDER}/{PLAN}")
         if text is None:
             raise DatabaseError("the list of the transaction's scripts is not there", "run: unbrick packages repair")
         return script_plan.decode(text)
@@ -360,7 +360,7 @@ def _kept(info: str, place: str, name: str) -> str:
 def _read(tree: Tree, path: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
     """A small file, or None where there is none. Raises: DatabaseError: too long for one. OSError."""
     try:
-        return read_whole(tree, path, bytes_max)
+        return read_again(tree, path, bytes_max)
     except ValueError as error:
         raise DatabaseError(f"/{path} is damaged: {error}", "look what wrote it") from None
 

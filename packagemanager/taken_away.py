@@ -81,7 +81,7 @@ def _keep_files(
     done = []
     for number, operation in enumerate(operations):
         found = there[operation.path]
-        is_copied = operation.path in guarded and names[found.inode] == 1 and _is_copied(tree, number, operation, found)
+        is_copied = operation.path in guarded and names[found.inode] == 1 and _copied(tree, number, operation, found)
         done.append(Operation(REMOVE, operation.path, kept=is_copied))
         if is_copied:
             continue
@@ -115,8 +115,8 @@ def _one_again(tree: Tree, number: int, operation: Operation) -> None:
         tree.hard_link(operation.path, _kept(number))
 
 
-def _is_copied(tree: Tree, number: int, operation: Operation, found: Stat) -> bool:
-    """Where a copy would not be the same, or the disk does not read it, there is none."""
+def _copied(tree: Tree, number: int, operation: Operation, found: Stat) -> bool:
+    """Copy it, and say whether: not where a copy would not be the same, or the disk does not read it."""
     if found.kind != FILE or found.size > COPIED_BYTES_MAX:
         return False
     try:

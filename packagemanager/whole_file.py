@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
 
 
 READ_BYTES = 1 << 20
+
+
+def read_again(tree: Files, path: str, bytes_max: int) -> bytes | None:
+    """As `read_whole`; a disk that refuses once (EIO) is asked again."""
+    try:
+        return read_whole(tree, path, bytes_max)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return read_whole(tree, path, bytes_max)
 
 
 def read_whole(tree: Files, path: str, bytes_max: int) -> bytes | None:

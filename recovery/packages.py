@@ -51,7 +51,8 @@ def undo(workshop: Workshop, record: Record) -> Result:
 def _in_root(workshop: Workshop, record: Record, work: Callable[[Engine, Record], Result]) -> Result:
     """Do it. What the disk refuses twice is undone: the old set is whole beside the new one.
 
-    Raises nothing, whatever goes wrong: nothing counts how often recovery comes here, and the OS has to start.
+    Whatever goes wrong in the package manager is an answer: nothing counts how often recovery comes here, and the OS
+    has to start.
     """
     root = _opened(workshop, record)
     if root is None:
