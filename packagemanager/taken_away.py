@@ -218,10 +218,13 @@ def _is_moved(tree: Tree, path: str) -> bool:
 
 
 def _is_there(tree: Tree, operation: Operation, scripts_follow: bool) -> bool:
+    """Or where a script that follows will put it."""
     found = steps.look(tree, operation.path)
-    if found is None:
-        return scripts_follow and _is_moved(tree, operation.path)
-    return operation.act == KEEP_DIRECTORY or (found.kind == DIRECTORY) == (operation.act == REMOVE_DIRECTORY)
+    if found is not None and operation.act == KEEP_DIRECTORY:
+        return True
+    if found is not None and (found.kind == DIRECTORY) == (operation.act == REMOVE_DIRECTORY):
+        return True
+    return scripts_follow and _is_moved(tree, operation.path)
 
 
 def _back(tree: Tree, number: int, operation: Operation, scripts_follow: bool) -> str:

@@ -522,3 +522,18 @@ def test_a_cut_while_notes_go_does_not_tell_scripts_again_without_what_was_kept(
             again = after_cut(moment.base, left)
             Manager(again, run=Acting(again, acts)).resume()
             assert content(again, "etc/c") == b"1\n", moment.kind
+
+
+def test_what_a_script_can_move_back_is_left_to_it_also_where_a_folder_is() -> None:
+    tree, world = installed(p("1", {"/usr/share/old/data": b"needed\n", "/usr/share/p": ("old",)}))
+    new = p("2", {"/usr/share/p/data": b"new\n"}, controls={"preinst": HELPED, "postinst": HELPED})
+    acts = {
+        "p.preinst upgrade": lambda tree: tree.rename("usr/share/p", "usr/share/p.dpkg-backup"),
+        "p.postinst configure": lambda tree: tree.write("usr/share/p/cache", [b"made"]),
+    }
+    assert Manager(tree, run=Acting(tree, acts)).apply(world.install(new)) == ON_TRIAL
+    undo(Recovery(tree), Record())  # type: ignore[arg-type]
+    assert content(tree, "usr/share/p/cache") == b"made"
+    Manager(tree, run=Acting(tree, {})).resume()
+    assert content(tree, "usr/share/p/data") == b"needed\n"
+    assert content(tree, "usr/share/p.unbrick-undone/cache") == b"made"
